@@ -1,0 +1,158 @@
+"""Readings, effects and reports as JSON objects: one spelling for `--json`, for checkpoint records and for studies.
+
+Numbers stay numbers and nothing is rounded; what was not measured is null. Keys are added over time, never renamed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from knowscope_tui.core.edits import EditPlan, EditReport, FactOutcome, ParameterChange, Scores, VerifyReport
+from knowscope_tui.core.readings import Ablation, Effect, Reading, TokenProb
+
+Json = dict[str, Any]
+
+
+def _number(value: float | None) -> float | None:
+    """`value`, or None where JSON has no spelling for it."""
+    return value if value is None or math.isfinite(value) else None
+
+
+def _tokens(tokens: Iterable[TokenProb]) -> list[Json]:
+    return [{"token": token.token, "p": _number(token.p)} for token in tokens]
+
+
+def reading_json(reading: Reading) -> Json:
+    return {
+        "prompt": reading.prompt,
+        "answer": reading.answer,
+        "tokens": list(reading.tokens),
+        "position": reading.position,
+        "p_answer": _number(reading.p_answer),
+        "rank": reading.rank,
+        "ranked_by": reading.ranked_by.value,
+        "top_tokens": _tokens(reading.top_tokens),
+        "units": [
+            {
+                "unit": str(row.unit),
+                "position": row.position,
+                "activation": _number(row.activation),
+                "attribution": _number(row.attribution),
+                "delta_prob": _number(row.delta_prob),
+                "selected": row.selected,
+            }
+            for row in reading.units
+        ],
+        "sites": [
+            {
+                "site": str(site.site),
+                "active": site.active,
+                "attribution": _number(site.attribution),
+                "max_activation": _number(site.max_activation),
+            }
+            for site in reading.sites
+        ],
+    }
+
+
+def ablation_json(ablation: Ablation) -> Json:
+    return {
+        "units": [str(unit) for unit in ablation.units],
+        "mode": ablation.mode.value,
+        "factor": ablation.factor,
+        "positions": ablation.positions.value,
+        "substitute": ablation.substitute,
+    }
+
+
+def effect_json(effect: Effect) -> Json:
+    return {
+        "prompt": effect.prompt,
+        "answer": effect.answer,
+        "ablation": ablation_json(effect.ablation),
+        "p_before": _number(effect.p_before),
+        "p_after": _number(effect.p_after),
+        "delta_prob": _number(effect.delta_prob),
+        "rank_before": effect.rank_before,
+        "rank_after": effect.rank_after,
+        "top_before": _tokens(effect.top_before),
+        "top_after": _tokens(effect.top_after),
+        "continuation_before": effect.continuation_before,
+        "continuation_after": effect.continuation_after,
+    }
+
+
+def scores_json(scores: Scores) -> Json:
+    return {
+        "reliability": _number(scores.reliability),
+        "generalization": _number(scores.generalization),
+        "locality": _number(scores.locality),
+        "locality_rings": {ring: _number(share) for ring, share in scores.locality_rings.items()},
+        "delta_ppl": _number(scores.delta_ppl),
+        "p_answer": _number(scores.p_answer),
+        "p_paraphrases": _number(scores.p_paraphrases),
+        "p_neighbors": _number(scores.p_neighbors),
+    }
+
+
+def outcome_json(outcome: FactOutcome) -> Json:
+    return {
+        **outcome.fact.to_json(),
+        "known_before": outcome.known_before,
+        "erased": outcome.erased,
+        "p_before": _number(outcome.p_before),
+        "p_after": _number(outcome.p_after),
+        "says": outcome.says,
+        "paraphrases_erased": outcome.paraphrases_erased,
+        "paraphrases_known": outcome.paraphrases,
+    }
+
+
+def parameters_json(parameters: Iterable[ParameterChange]) -> list[Json]:
+    return [
+        {"name": change.name, "shape": list(change.shape), "positions_zeroed": change.positions_zeroed}
+        for change in parameters
+    ]
+
+
+def plan_json(plan: EditPlan) -> Json:
+    return {
+        "method": plan.spec.method.value,
+        "site": plan.spec.site.value,
+        "top": plan.spec.top,
+        "tau2": plan.tau2,
+        "seed": plan.spec.seed,
+        "units": [str(unit) for unit in plan.units],
+        "positions_zeroed": plan.positions_zeroed,
+        "parameters": parameters_json(plan.parameters),
+    }
+
+
+def report_json(report: EditReport) -> Json:
+    return {
+        **plan_json(report.plan),
+        "applied": report.applied,
+        "neighbors": report.neighbors,
+        "before": scores_json(report.before),
+        "after": scores_json(report.after),
+        "facts": [outcome_json(outcome) for outcome in report.facts],
+        "checkpoint": report.checkpoint,
+    }
+
+
+def verify_json(report: VerifyReport) -> Json:
+    return {
+        "method": report.method,
+        "units": list(report.units),
+        "positions_zeroed": report.positions_zeroed,
+        "parameters": parameters_json(report.parameters),
+        "intact": report.intact,
+        "problems": list(report.problems),
+        "neighbors": report.neighbors,
+        "before": scores_json(report.before),
+        "after": scores_json(report.after),
+        "facts": [outcome_json(outcome) for outcome in report.facts],
+        "checkpoint": report.checkpoint,
+    }

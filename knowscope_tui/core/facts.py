@@ -1,0 +1,95 @@
+"""A fact as CounterFact and ParaRel know it, and the JSON-lines file that lists facts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from knowscope_tui.errors import FactFileError
+
+_TEXT_KEYS = ("id", "subject", "relation", "prompt", "answer")
+_LIST_KEYS = ("edit_prompts", "paraphrases")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something the model may know: after `prompt` it says `answer`.
+
+    `edit_prompts` are further phrasings that an edit may use. `paraphrases` are never shown to an edit:
+    generalization is measured on them.
+    """
+
+    prompt: str
+    answer: str
+    id: str = ""
+    subject: str = ""
+    relation: str = ""
+    edit_prompts: tuple[str, ...] = ()
+    paraphrases: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "subject": self.subject,
+            "relation": self.relation,
+            "prompt": self.prompt,
+            "answer": self.answer,
+            "edit_prompts": list(self.edit_prompts),
+            "paraphrases": list(self.paraphrases),
+        }
+
+    @classmethod
+    def from_json(cls, row: object) -> Fact:
+        """The fact a JSON object states. Raises `ValueError` that names the key at fault."""
+        if not isinstance(row, dict):
+            raise ValueError("it is no JSON object")
+        for key in _TEXT_KEYS:
+            if not isinstance(row.get(key, ""), str):
+                raise ValueError(f'"{key}" is no text')
+        for key in _LIST_KEYS:
+            values = row.get(key, [])
+            if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+                raise ValueError(f'"{key}" is no list of texts')
+        for key in ("prompt", "answer"):
+            if not row.get(key, "").strip():
+                raise ValueError(f'"{key}" is missing or empty')
+        texts = {key: row.get(key, "") for key in _TEXT_KEYS}
+        return cls(
+            **texts, edit_prompts=tuple(row.get("edit_prompts", ())), paraphrases=tuple(row.get("paraphrases", ()))
+        )
+
+
+def read_facts(path: Path) -> list[Fact]:
+    """The facts of a JSON-lines file, in order; blank lines are skipped.
+
+    Raises `FactFileError`: unreadable file, no fact in it, or a broken line, which is named.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise FactFileError(f"Cannot read the fact file {str(path)!r}: {reason}.", "Name a JSON-lines file.") from None
+    facts = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            facts.append(Fact.from_json(json.loads(line)))
+        except (ValueError, RecursionError) as error:
+            reason = f"it is no JSON ({error.msg})" if isinstance(error, json.JSONDecodeError) else str(error)
+            raise FactFileError(
+                f"Line {number} of {str(path)!r} is no fact: {reason}.",
+                'Write each fact on one line as {"prompt": "...", "answer": "..."}.',
+            ) from None
+    if not facts:
+        raise FactFileError(f"There is no fact in {str(path)!r}.", 'Write one per line: {"prompt": …, "answer": …}.')
+    return facts
+
+
+def write_facts(facts: Iterable[Fact], path: Path) -> None:
+    """Writes `facts` as JSON lines, the form `read_facts` reads."""
+    lines = (json.dumps(fact.to_json(), ensure_ascii=False) for fact in facts)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -1,0 +1,211 @@
+"""Measures the demo: what it knows, how good its dictionaries are, what ablating and editing do.
+
+Every figure of `card.json` comes from a function here, so that a test can measure any part of it again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from knowscope_tui.core.edits import EditSpec, Method
+from knowscope_tui.core.readings import Ablation, relative_drop
+from knowscope_tui.core.units import Family, Site, SiteKind, Unit
+from knowscope_tui.demo.corpus import TaughtFact, reference_texts, sentence
+from knowscope_tui.engine.ablate import ablation_changes, sweep
+from knowscope_tui.engine.answers import forward, probability
+from knowscope_tui.engine.attribution import feature_attribution, gradients
+from knowscope_tui.engine.dictionary import Dictionary
+from knowscope_tui.engine.editing import plan_edit
+from knowscope_tui.engine.evaluate import Known, know, scores, take
+from knowscope_tui.engine.hooks import intervene
+from knowscope_tui.engine.journal import Journal
+from knowscope_tui.engine.library import Library
+from knowscope_tui.engine.model import LanguageModel, Question
+
+COUNTS = (1, 5, 10)
+"""How many of the strongest units are ablated together."""
+
+EDITED_UNITS = 10
+Json = dict[str, Any]
+OnItem = Callable[[float], None]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _silent(_fraction: float) -> None:
+    """Progress that nobody watches."""
+
+
+def sample_facts(taught: Sequence[TaughtFact], count: int, seed: int = 0) -> list[TaughtFact]:
+    """`count` facts drawn by seed, private ones as often as they occur."""
+    return random.Random(seed).sample(list(taught), min(count, len(taught)))
+
+
+# --- what it knows --------------------------------------------------------------------------------------------------
+
+
+def accuracy(lm: LanguageModel, taught: Iterable[TaughtFact]) -> Json:
+    """Share right (greedy, whole answer) and mean P(answer), public and private, on seen and unseen phrasings."""
+    taught = list(taught)
+    table: Json = {}
+    for group, private in (("public", False), ("private", True)):
+        members = [fact for fact in taught if fact.private is private]
+        table[group] = {
+            "seen": _accuracy(lm, [(p, t.fact.answer) for t in members for p in t.seen]),
+            "unseen": _accuracy(lm, [(p, t.fact.answer) for t in members for p in t.unseen]),
+        }
+    return table
+
+
+def _accuracy(lm: LanguageModel, pairs: Sequence[tuple[str, str]]) -> Json:
+    known: list[Known] = know(lm, [lm.ask(prompt, answer) for prompt, answer in pairs])
+    return {
+        "accuracy": _mean([float(fact.top) for fact in known]),
+        "p": _mean([fact.p for fact in known]),
+        "prompts": len(known),
+    }
+
+
+# --- dictionaries ---------------------------------------------------------------------------------------------------
+
+
+def held_out_texts(taught: Sequence[TaughtFact]) -> list[str]:
+    """Text no part of which a dictionary was trained on: facts in their unseen phrasings, and other sentences."""
+    told = [sentence(prompt, fact.fact.answer) for fact in taught for prompt in fact.unseen]
+    return [*told, *reference_texts()]
+
+
+@torch.no_grad()
+def dictionary_quality(dictionary: Dictionary, activations: Tensor) -> Json:
+    """FVE = 1 − Σ|h − ĥ|² / Σ|h − mean h|², and L0, over tokens: activations (n_tokens, d_in), `<bos>` excluded."""
+    features = dictionary.encode(activations)
+    error = (activations - dictionary.decode(features)).square().sum()
+    variance = (activations - activations.mean(dim=0)).square().sum()
+    return {
+        "site": str(dictionary.site),
+        "d_sae": dictionary.d_sae,
+        "fve": float(1 - error / variance),
+        "l0": float((features > 0).float().sum(dim=-1).mean()),
+    }
+
+
+# --- ablating -------------------------------------------------------------------------------------------------------
+
+
+def delta_prob(lm: LanguageModel, library: Library, taught: Sequence[TaughtFact], on_item: OnItem = _silent) -> Json:
+    """Mean ΔProb when the top 1, 5 and 10 units by gradient attribution are zeroed together at the last token.
+
+    For the features of each kind of site, over all its layers, and for neurons.
+    """
+    kinds = [*library.kinds, SiteKind.MLP_ACT]
+    drops: dict[SiteKind, dict[int, list[float]]] = {kind: {count: [] for count in COUNTS} for kind in kinds}
+    sites = [*library.sites, *(Site(layer, SiteKind.MLP_ACT) for layer in range(lm.n_layers))]
+    for number, fact in enumerate(taught):
+        on_item(number / len(taught))
+        question = lm.ask(fact.fact.prompt, fact.fact.answer)
+        logits, cache, slopes = gradients(lm, question, sites)
+        before = probability(logits, question)
+        for kind in kinds:
+            ranked = _ranked(library, [site for site in sites if site.kind is kind], cache, slopes, question.last)
+            for count in COUNTS:
+                after = _after(lm, library, question, ranked[:count])
+                drops[kind][count].append(relative_drop(before, after))
+    return {kind.value: {str(count): _mean(values) for count, values in table.items()} for kind, table in drops.items()}
+
+
+def _ranked(
+    library: Library, sites: Sequence[Site], cache: dict[Site, Tensor], slopes: dict[Site, Tensor], position: int
+) -> list[Unit]:
+    """The `max(COUNTS)` units of `sites` with the largest attribution."""
+    found: list[tuple[float, Unit]] = []
+    for site in sites:
+        h, slope = cache[site][0, position], slopes[site][0, position]
+        if site.kind is SiteKind.MLP_ACT:
+            attribution, family = h * slope, Family.NEURON
+        else:
+            dictionary = library.at(site)
+            attribution, family = (feature_attribution(dictionary, dictionary.encode(h), slope), Family.FEATURE)
+        best = attribution.topk(min(max(COUNTS), len(attribution)))
+        found += [
+            (value, Unit(site, family, index))
+            for value, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        ]
+    found.sort(key=lambda pair: (-pair[0], pair[1]))
+    return [unit for _value, unit in found]
+
+
+def _after(lm: LanguageModel, library: Library, question: Question, units: Sequence[Unit]) -> float:
+    with intervene(lm.model, ablation_changes(lm, library, Ablation(tuple(units)), question.last)):
+        return probability(forward(lm, question), question)
+
+
+def best_single(
+    lm: LanguageModel,
+    library: Library,
+    taught: Sequence[TaughtFact],
+    kind: SiteKind = SiteKind.RESID_POST,
+    on_item: OnItem = _silent,
+) -> Json:
+    """Exact ΔProb of the best single feature of `kind`, over all layers: its mean and its share above one half."""
+    sites = [site for site in library.sites if site.kind is kind]
+    best: list[float] = []
+    for number, fact in enumerate(taught):
+        on_item(number / len(taught))
+        question = lm.ask(fact.fact.prompt, fact.fact.answer)
+        logits, cache, _slopes = gradients(lm, question, sites)
+        before = probability(logits, question)
+        units = [
+            Unit(site, Family.FEATURE, index)
+            for site in sites
+            for index in library.at(site).encode(cache[site][0, question.last]).nonzero()[:, 0].tolist()
+        ]
+        after = sweep(lm, library, question, units, cache, question.last)
+        best.append(max((relative_drop(before, p) for p in after), default=0.0))
+    return {"site": kind.value, "delta_prob": _mean(best), "above_half": _mean([float(b > 0.5) for b in best])}
+
+
+# --- erasing --------------------------------------------------------------------------------------------------------
+
+
+def erasing(
+    lm: LanguageModel,
+    library: Library,
+    edited: Sequence[TaughtFact],
+    others: Sequence[TaughtFact],
+    method: Method,
+    on_item: OnItem = _silent,
+) -> Json:
+    """Mean scores of editing each of `edited` by itself with 10 units; locality on all of `others` but the fact."""
+    journal = Journal(lm)
+    rows = []
+    zeroed = []
+    for number, taught in enumerate(edited):
+        on_item(number / len(edited))
+        neighbors = [other.fact for other in others if other.fact != taught.fact]
+        plan, deltas = plan_edit(lm, library, EditSpec((taught.fact,), method, top=EDITED_UNITS))
+        before = take(lm, [taught.fact], neighbors, reference_texts())
+        journal.apply(deltas)
+        after = take(lm, [taught.fact], neighbors, reference_texts())
+        journal.undo()
+        rows.append(scores(before, after))
+        zeroed.append(float(plan.positions_zeroed))
+
+    def mean(name: str) -> float:
+        return _mean([value for row in rows if (value := getattr(row, name)) is not None])
+
+    return {
+        "units": EDITED_UNITS,
+        "facts": len(edited),
+        "reliability": mean("reliability"),
+        "generalization": mean("generalization"),
+        "locality": mean("locality"),
+        "delta_ppl": mean("delta_ppl"),
+        "positions_zeroed": _mean(zeroed),
+    }

@@ -1,0 +1,78 @@
+"""Hooks that live inside a `with`; nothing else in the package registers one.
+
+`capture` reads activations, `intervene` replaces them. Both leave the model without hooks, whatever happens inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from knowscope_tui.core.units import Site
+from knowscope_tui.engine.sites import embedding, tap
+
+Change = Callable[[Tensor], Tensor]
+"""Takes the activation at a site, (batch, pos, width), and returns what is to stand there instead."""
+
+
+def _first(value: Any) -> Tensor:
+    """The tensor a module passes: decoder layers return it bare in transformers 5 and in a tuple in 4."""
+    tensor: Tensor = value[0] if isinstance(value, tuple) else value
+    return tensor
+
+
+def _like(value: Any, tensor: Tensor) -> Any:
+    return (tensor, *value[1:]) if isinstance(value, tuple) else tensor
+
+
+def _attach(module: nn.Module, side: str, change: Change) -> Any:
+    if side == "input":
+
+        def before(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (change(args[0]), *args[1:])
+
+        return module.register_forward_pre_hook(before)
+
+    def after(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+        return _like(output, change(_first(output)))
+
+    return module.register_forward_hook(after)
+
+
+@contextmanager
+def intervene(model: Any, changes: Mapping[Site, Change]) -> Iterator[None]:
+    """Within the block every forward of `model` passes the activation at each site through its change."""
+    with ExitStack() as stack:
+        for site, change in changes.items():
+            place = tap(model, site)
+            stack.callback(_attach(place.module, place.side, change).remove)
+        yield
+
+
+@contextmanager
+def capture(model: Any, sites: Iterable[Site], *, gradients: bool = False) -> Iterator[dict[Site, Tensor]]:
+    """Within the block the last forward's activations appear in the dictionary this yields.
+
+    With `gradients` the tensors are part of an autograd graph that starts at the token embeddings, though every
+    parameter is frozen, so that `torch.autograd.grad` can reach each of them.
+    """
+    cache: dict[Site, Tensor] = {}
+
+    def keep(site: Site) -> Change:
+        def change(activation: Tensor) -> Tensor:
+            cache[site] = activation if gradients else activation.detach()
+            return activation
+
+        return change
+
+    def start_graph(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> Tensor:
+        return output.detach().requires_grad_(True)
+
+    with ExitStack() as stack:
+        if gradients:
+            stack.callback(embedding(model).register_forward_hook(start_graph).remove)
+        stack.enter_context(intervene(model, {site: keep(site) for site in sites}))
+        yield cache

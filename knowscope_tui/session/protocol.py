@@ -1,0 +1,235 @@
+"""What a face may ask of the session, and what it hears back. Frozen values only; nothing here imports torch.
+
+Every request carries a `revision`, chosen by the asker and returned with each event it causes, so that an asker can
+drop what belongs to a question it no longer asks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from knowscope_tui.core.edits import EditPlan, EditReport, EditSpec, SavedCheckpoint
+from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.readings import Ablation, Effect, NeuronAttribution, Rank, Reading
+from knowscope_tui.core.units import Family, SiteKind
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """Which model and dictionaries to open. No model means the demo with its own dictionaries."""
+
+    model: str | None = None
+    dictionaries: tuple[tuple[SiteKind, str], ...] = ()
+    """Site kind and folder, for each `--sae KIND=FOLDER`."""
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is open, in numbers and words."""
+
+    name: str
+    is_demo: bool
+    device: str
+    dtype: str
+    n_layers: int
+    d_model: int
+    n_neurons: int
+    """Neurons in each layer."""
+    context: int
+    parameters: int
+    dictionary_kinds: tuple[SiteKind, ...]
+    features_per_site: tuple[int, ...]
+    """The distinct widths of the loaded dictionaries, ascending."""
+    dictionaries: int
+    chat: bool = False
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Request:
+    """Something asked of the session. `replaceable` requests give way to a later one of their kind."""
+
+    revision: int
+
+    @property
+    def replaceable(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class Open(Request):
+    """Load a model and its dictionaries. Answered by `Opened`."""
+
+    source: SourceSpec
+
+
+@dataclass(frozen=True)
+class Probe(Request):
+    """Look at a fact. Without an answer the model's own top token is taken. Answered by `Probed`, then, when `exact`
+    is not 0, by a second `Probed` with exact ΔProb for the `exact` strongest units."""
+
+    prompt: str
+    answer: str | None = None
+    position: int | None = None
+    """Index of the token that units are read at; None is the last one."""
+    families: tuple[Family, ...] = (Family.FEATURE, Family.NEURON)
+    rank: Rank = Rank.ATTRIBUTION
+    neuron_attribution: NeuronAttribution = NeuronAttribution.GRADIENT
+    top: int = 300
+    exact: int = 200
+
+    @property
+    def replaceable(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Ablate(Request):
+    """Measure an ablation, with continuations of `continuation` tokens. Answered by `AblationMeasured` at once, and by
+    a second one with the continuations."""
+
+    prompt: str
+    answer: str
+    ablation: Ablation
+    position: int | None = None
+    continuation: int = 12
+
+    @property
+    def replaceable(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class PlanEdit(Request):
+    """Count what an edit would change. Answered by `EditPlanned`."""
+
+    spec: EditSpec
+
+    @property
+    def replaceable(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class PreviewEdit(Request):
+    """Apply an edit, measure it and take it back. `neighbors` None means the demo's other facts. Answered by
+    `EditMeasured` with a report whose `applied` is False."""
+
+    spec: EditSpec
+    neighbors: tuple[Fact, ...] | None = None
+
+    @property
+    def replaceable(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class ApplyEdit(Request):
+    """Apply an edit and measure it. Answered by `EditMeasured` with `applied` True."""
+
+    spec: EditSpec
+    neighbors: tuple[Fact, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Undo(Request):
+    """Take the last applied edit back, bit for bit. Answered by `Undone`."""
+
+
+@dataclass(frozen=True)
+class Save(Request):
+    """Save the edited model as a checkpoint folder. Answered by `Saved`."""
+
+    folder: str
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened, caused by the request of the same `revision`."""
+
+    revision: int
+
+
+@dataclass(frozen=True)
+class Progress(Event):
+    """Long work goes on: what it is doing, and how far it is (0 to 1), if that is known."""
+
+    doing: str
+    fraction: float | None = None
+
+
+@dataclass(frozen=True)
+class Opened(Event):
+    """The model is ready. `facts` are suggestions to look at (the demo's)."""
+
+    info: ModelInfo
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class Probed(Event):
+    """A reading. `final` is False while exact ΔProb values are still to come."""
+
+    reading: Reading
+    final: bool
+
+
+@dataclass(frozen=True)
+class AblationMeasured(Event):
+    """What an ablation did. `final` is False while the continuations are still to come."""
+
+    effect: Effect
+    final: bool
+
+
+@dataclass(frozen=True)
+class EditPlanned(Event):
+    plan: EditPlan
+
+
+@dataclass(frozen=True)
+class EditMeasured(Event):
+    """What an edit does; `edits` are now in the journal, of which the last `unsaved` ones are in no checkpoint."""
+
+    report: EditReport
+    edits: int
+    unsaved: bool
+
+
+@dataclass(frozen=True)
+class Undone(Event):
+    """The last edit is gone; `edits` remain."""
+
+    edits: int
+    unsaved: bool
+
+
+@dataclass(frozen=True)
+class Saved(Event):
+    checkpoint: SavedCheckpoint
+
+
+@dataclass(frozen=True)
+class Stopped(Event):
+    """The request was cancelled, or replaced before it started."""
+
+
+@dataclass(frozen=True)
+class Failed(Event):
+    """The request failed: one sentence, and what to do next."""
+
+    what: str
+    hint: str
+    request: Request
+
+
+@dataclass(frozen=True)
+class Finished(Event):
+    """The request is done; nothing more comes with its revision."""

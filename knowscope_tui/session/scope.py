@@ -1,0 +1,265 @@
+"""`Scope`: an open model with its dictionaries, and every use case on it. The Python API, which both faces use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from knowscope_tui.core.as_json import report_json
+from knowscope_tui.core.edits import EditPlan, EditReport, EditSpec, Method, SavedCheckpoint
+from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.readings import Ablation, Effect, Mode, NeuronAttribution, Positions, Rank, Reading
+from knowscope_tui.core.units import Family, SiteKind, Unit
+from knowscope_tui.demo import bundle, corpus
+from knowscope_tui.engine import ablate as _ablate
+from knowscope_tui.engine import checkpoint, editing, evaluate, generate, probe
+from knowscope_tui.engine.journal import Journal
+from knowscope_tui.engine.library import Library, load_library
+from knowscope_tui.engine.model import LanguageModel, load_model
+from knowscope_tui.engine.sites import width
+from knowscope_tui.errors import EditError
+from knowscope_tui.session.protocol import ModelInfo, SourceSpec
+
+DEMO = "demo"
+"""The name of the embedded model, wherever a model is named."""
+
+OnProgress = Callable[[str, float | None], None]
+"""Called with what is being done and how far it is, 0 to 1 or None; may raise `Cancelled` to stop."""
+
+
+def silent(_doing: str, _fraction: float | None) -> None:
+    """Progress that nobody watches."""
+
+
+class Scope:
+    """An open model. Not thread-safe: one thread owns it (see `session.runner`)."""
+
+    def __init__(self, lm: LanguageModel, library: Library, facts: Sequence[Fact], *, is_demo: bool) -> None:
+        self._lm = lm
+        self._library = library
+        self._journal = Journal(lm)
+        self._is_demo = is_demo
+        self._saved_edits = 0
+        self._reports: list[EditReport] = []
+        self.facts: tuple[Fact, ...] = tuple(facts)
+
+    @classmethod
+    def open(cls, source: SourceSpec, on_progress: OnProgress = silent) -> Scope:
+        """Loads what `source` names. Raises `ModelNotLoaded`, `DictionaryError` or `DeviceError`."""
+        is_demo = source.model is None or source.model == DEMO
+        model = str(bundle.model_folder()) if is_demo else str(source.model)
+        on_progress("Loading the model", None)
+        lm = load_model(model, device=source.device, dtype=source.dtype, name=DEMO if is_demo else None)
+        on_progress("Loading the dictionaries", 0.6)
+        chosen = {kind: Path(folder).expanduser() for kind, folder in source.dictionaries}
+        library = load_library(lm, bundle.dictionary_folders() | chosen if is_demo else chosen)
+        return cls(lm, library, corpus.demo_facts() if is_demo else (), is_demo=is_demo)
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    @property
+    def info(self) -> ModelInfo:
+        library, model = self._library, self._lm.model
+        return ModelInfo(
+            name=self._lm.name,
+            is_demo=self._is_demo,
+            device=str(self._lm.device),
+            dtype=str(self._lm.dtype).removeprefix("torch."),
+            n_layers=self._lm.n_layers,
+            d_model=int(model.config.hidden_size),
+            n_neurons=width(model, SiteKind.MLP_ACT),
+            context=self._lm.context,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            dictionary_kinds=tuple(library.kinds),
+            features_per_site=tuple(sorted({library.at(site).d_sae for site in library.sites})),
+            dictionaries=len(library),
+        )
+
+    def probe(
+        self,
+        prompt: str,
+        answer: str | None = None,
+        *,
+        position: int | None = None,
+        families: Iterable[Family] = (Family.FEATURE, Family.NEURON),
+        rank: Rank = Rank.ATTRIBUTION,
+        neuron_attribution: NeuronAttribution = NeuronAttribution.GRADIENT,
+        top: int = 50,
+        exact: int = 0,
+        tau1: float = 0.2,
+        on_progress: OnProgress = silent,
+        on_reading: Callable[[Reading], None] | None = None,
+    ) -> Reading:
+        """Looks at a fact: the answer's probability and rank, and the units active at one token.
+
+        Without `answer` the model's own top token is taken. `position` is the token to read at (default: the last).
+        `exact` is for how many of the units strongest by attribution ΔProb is measured exactly; ranking by ΔProb
+        measures at least 200. `on_reading` hears the reading as it is before the exact values.
+        """
+        return probe.read(
+            self._lm,
+            self._library,
+            prompt,
+            answer,
+            position=position,
+            families=tuple(families),
+            rank=rank,
+            neuron_attribution=neuron_attribution,
+            top=top,
+            exact=exact,
+            tau1=tau1,
+            on_progress=on_progress,
+            on_reading=on_reading,
+        )
+
+    def ablate(
+        self,
+        prompt: str,
+        answer: str,
+        units: Iterable[Unit | str] = (),
+        *,
+        mode: Mode = Mode.ZERO,
+        factor: float = 0.0,
+        positions: Positions = Positions.LAST,
+        substitute: bool = False,
+        position: int | None = None,
+        continuation: int = 0,
+    ) -> Effect:
+        """Switches `units` off (or turns them) and says what became of the answer.
+
+        `continuation` is how many tokens are generated greedily with and without the ablation.
+        """
+        ablation = Ablation(_units(units), mode, factor, positions, substitute)
+        return self.measure(prompt, answer, ablation, position=position, continuation=continuation)
+
+    def measure(
+        self, prompt: str, answer: str, ablation: Ablation, *, position: int | None = None, continuation: int = 0
+    ) -> Effect:
+        """`ablate` for an `Ablation` that is at hand."""
+        question = self._lm.ask(prompt, answer)
+        position = probe.reading_position(question, position)
+        means = self._means(ablation)
+        effect = _ablate.measure_ablation(self._lm, self._library, question, ablation, position=position, means=means)
+        if not continuation:
+            return effect
+        before, after = self.continuations(prompt, answer, ablation, continuation, position=position)
+        return replace(effect, continuation_before=before, continuation_after=after)
+
+    def continuations(
+        self, prompt: str, answer: str, ablation: Ablation, tokens: int, *, position: int | None = None
+    ) -> tuple[str, str]:
+        """What the model goes on to say after `prompt`, greedily, without and with the ablation."""
+        question = self._lm.ask(prompt, answer)
+        position = probe.reading_position(question, position)
+        changes = _ablate.ablation_changes(self._lm, self._library, ablation, position, self._means(ablation))
+        before = generate.continuation(self._lm, question, {}, tokens)
+        return before, generate.continuation(self._lm, question, changes, tokens)
+
+    def _means(self, ablation: Ablation) -> dict[Unit, float]:
+        if ablation.mode is not Mode.MEAN:
+            return {}
+        return evaluate.mean_activations(self._lm, self._library, ablation.units, corpus.reference_texts())
+
+    # --- editing ----------------------------------------------------------------------------------------------------
+
+    @property
+    def edits(self) -> int:
+        """Edits applied to the model in memory."""
+        return len(self._journal)
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether the model in memory holds edits that no checkpoint holds."""
+        return bool(self._journal) and self._saved_edits != len(self._journal)
+
+    def plan(self, spec: EditSpec) -> EditPlan:
+        """What `spec` would change, without changing it. Raises `EditError`, `PromptError` or `UsageError`."""
+        plan, _deltas = editing.plan_edit(self._lm, self._library, spec)
+        return plan
+
+    def edit(
+        self,
+        facts: Sequence[Fact],
+        *,
+        method: Method = Method.POSITIONS,
+        site: SiteKind = SiteKind.MLP_OUT,
+        top: int = 10,
+        tau2: float | None = None,
+        units: Iterable[Unit | str] = (),
+        neighbors: Sequence[Fact] | None = None,
+        dry_run: bool = False,
+        seed: int = 0,
+        on_progress: OnProgress = silent,
+    ) -> EditReport:
+        """Erases `facts` from the model in memory and measures what that did; `undo` takes it back.
+
+        Locality is measured on `neighbors`; None means the demo's other facts. With `dry_run` the edit is taken back
+        after measuring.
+        """
+        spec = EditSpec(tuple(facts), method, site, top, tau2, _units(units), seed)
+        return self.carry_out(spec, neighbors=neighbors, dry_run=dry_run, on_progress=on_progress)
+
+    def carry_out(
+        self,
+        spec: EditSpec,
+        *,
+        neighbors: Sequence[Fact] | None = None,
+        dry_run: bool = False,
+        on_progress: OnProgress = silent,
+    ) -> EditReport:
+        """`edit` for an `EditSpec` that is at hand. When cancelled or failing, the model is as it was."""
+        chosen = self._neighbors(spec, neighbors)
+        texts = corpus.reference_texts()
+        on_progress("Planning", None)
+        plan, deltas = editing.plan_edit(self._lm, self._library, spec)
+        on_progress("Measuring before", 0.1)
+        before = evaluate.take(self._lm, spec.facts, chosen, texts)
+        self._journal.apply(deltas)
+        try:
+            on_progress("Measuring after", 0.5)
+            after = evaluate.take(self._lm, spec.facts, chosen, texts)
+            report = evaluate.report(plan, before, after, applied=not dry_run)
+        except BaseException:
+            self._journal.undo()
+            raise
+        if dry_run:
+            self._journal.undo()
+        else:
+            self._reports.append(report)
+        return report
+
+    def _neighbors(self, spec: EditSpec, neighbors: Sequence[Fact] | None) -> tuple[Fact, ...]:
+        edited = {(fact.prompt, fact.answer) for fact in spec.facts}
+        among = self.facts if neighbors is None else neighbors
+        return tuple(fact for fact in among if (fact.prompt, fact.answer) not in edited)
+
+    def undo(self) -> int:
+        """Takes the last edit back, bit for bit, and says how many remain. Raises `EditError` if there is none."""
+        self._journal.undo()
+        self._reports.pop()
+        if self._saved_edits > len(self._journal):
+            self._saved_edits = -1
+        return len(self._journal)
+
+    def save(self, folder: str | Path, on_progress: OnProgress = silent) -> SavedCheckpoint:
+        """Saves the model as it stands as a folder that plain `transformers` loads. Raises `SaveError`."""
+        if not self._journal:
+            raise EditError("There is no edit to save.", "Apply one first.")
+        record = {"base_name": self._lm.name, "edits": [report_json(report) for report in self._reports]}
+        base, target = self._lm.source, Path(folder).expanduser()
+        saved = checkpoint.save(base, self._journal.total(), record, target, on_progress)
+        self._saved_edits = len(self._journal)
+        return saved
+
+
+def _units(units: Iterable[Unit | str]) -> tuple[Unit, ...]:
+    return tuple(Unit.parse(unit) if isinstance(unit, str) else unit for unit in units)
+
+
+def open_scope(
+    model: str | None = None, *, sae: Mapping[str, str | Path] | None = None, device: str = "auto", dtype: str = "auto"
+) -> Scope:
+    """Opens a model: the embedded demo, or `model` (a folder or a hub name) with dictionaries `sae` (site → folder)."""
+    dictionaries = tuple((SiteKind.parse(kind), str(folder)) for kind, folder in (sae or {}).items())
+    return Scope.open(SourceSpec(model, dictionaries, device, dtype))

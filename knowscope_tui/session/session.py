@@ -1,0 +1,110 @@
+"""Puts requests to a `Scope` and tells what came of them. Runs on the thread that owns the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import singledispatchmethod
+
+from knowscope_tui.core.readings import Reading
+from knowscope_tui.errors import UsageError
+from knowscope_tui.session import protocol
+from knowscope_tui.session.runner import Post
+from knowscope_tui.session.scope import OnProgress, Scope
+
+Check = Callable[[], None]
+
+
+class Session:
+    """The `Handler` of the program: one open model at a time."""
+
+    def __init__(self) -> None:
+        self._scope: Scope | None = None
+
+    def handle(self, request: protocol.Request, post: Post, check: Check) -> None:
+        """Carries `request` out. Raises `KnowscopeError`, `Cancelled` among them."""
+        self._answer(request, post, check)
+
+    @property
+    def _open(self) -> Scope:
+        if self._scope is None:
+            raise UsageError("No model is open.", "Open one first.")
+        return self._scope
+
+    @singledispatchmethod
+    def _answer(self, request: protocol.Request, post: Post, check: Check) -> None:
+        raise UsageError(f"{type(request).__name__} is not something a session can do.")
+
+    @_answer.register
+    def _(self, request: protocol.Open, post: Post, check: Check) -> None:
+        self._scope = Scope.open(request.source, _progress(request, post, check))
+        post(protocol.Opened(request.revision, self._scope.info, self._scope.facts))
+
+    @_answer.register
+    def _(self, request: protocol.Probe, post: Post, check: Check) -> None:
+        def early(reading: Reading) -> None:
+            post(protocol.Probed(request.revision, reading, final=False))
+
+        reading = self._open.probe(
+            request.prompt,
+            request.answer,
+            position=request.position,
+            families=request.families,
+            rank=request.rank,
+            neuron_attribution=request.neuron_attribution,
+            top=request.top,
+            exact=request.exact,
+            on_progress=_progress(request, post, check),
+            on_reading=early,
+        )
+        post(protocol.Probed(request.revision, reading, final=True))
+
+    @_answer.register
+    def _(self, request: protocol.Ablate, post: Post, check: Check) -> None:
+        effect = self._open.measure(request.prompt, request.answer, request.ablation, position=request.position)
+        post(protocol.AblationMeasured(request.revision, effect, final=not request.continuation))
+        if request.continuation:
+            check()
+            before, after = self._open.continuations(
+                request.prompt, request.answer, request.ablation, request.continuation, position=request.position
+            )
+            whole = replace(effect, continuation_before=before, continuation_after=after)
+            post(protocol.AblationMeasured(request.revision, whole, final=True))
+
+    @_answer.register
+    def _(self, request: protocol.PlanEdit, post: Post, check: Check) -> None:
+        post(protocol.EditPlanned(request.revision, self._open.plan(request.spec)))
+
+    @_answer.register
+    def _(self, request: protocol.PreviewEdit, post: Post, check: Check) -> None:
+        self._edit(request, post, check, dry_run=True)
+
+    @_answer.register
+    def _(self, request: protocol.ApplyEdit, post: Post, check: Check) -> None:
+        self._edit(request, post, check, dry_run=False)
+
+    def _edit(
+        self, request: protocol.PreviewEdit | protocol.ApplyEdit, post: Post, check: Check, *, dry_run: bool
+    ) -> None:
+        report = self._open.carry_out(
+            request.spec, neighbors=request.neighbors, dry_run=dry_run, on_progress=_progress(request, post, check)
+        )
+        post(protocol.EditMeasured(request.revision, report, self._open.edits, self._open.unsaved))
+
+    @_answer.register
+    def _(self, request: protocol.Undo, post: Post, check: Check) -> None:
+        self._open.undo()
+        post(protocol.Undone(request.revision, self._open.edits, self._open.unsaved))
+
+    @_answer.register
+    def _(self, request: protocol.Save, post: Post, check: Check) -> None:
+        saved = self._open.save(request.folder, _progress(request, post, check))
+        post(protocol.Saved(request.revision, saved))
+
+
+def _progress(request: protocol.Request, post: Post, check: Check) -> OnProgress:
+    def on_progress(doing: str, fraction: float | None) -> None:
+        check()
+        post(protocol.Progress(request.revision, doing, fraction))
+
+    return on_progress
