@@ -37,6 +37,15 @@ from knowscope_tui.errors import SaveError
 OnProgress = Callable[[str, float | None], None]
 Json = dict[str, Any]
 
+ERASED_WITH = {
+    "positions": (Method.POSITIONS, SiteKind.RESID_POST),
+    "positions, mlp_out": (Method.POSITIONS, SiteKind.MLP_OUT),
+    "rows": (Method.ROWS, SiteKind.RESID_POST),
+    "neurons": (Method.NEURONS, SiteKind.MLP_ACT),
+    "random": (Method.RANDOM, SiteKind.RESID_POST),
+}
+"""What the card reports erasing with: its name there → method and site."""
+
 DEMO_NAME = "knowscope-demo"
 """The model's name in its dictionaries' metadata."""
 
@@ -64,10 +73,18 @@ def _build(folder: Path, recipe: Recipe, on_progress: OnProgress) -> Json:
     taught = _facts(recipe)
     lm = _train_model(folder / MODEL, recipe, taught, on_progress)
     _train_dictionaries(folder / DICTIONARIES, recipe, lm, taught, on_progress)
+    return write_card(folder, recipe, on_progress, trained_seconds=time.monotonic() - started)
+
+
+def write_card(folder: Path, recipe: Recipe, on_progress: OnProgress, *, trained_seconds: float) -> Json:
+    """Measures the trained bundle in `folder` and writes its card, which is returned."""
+    started = time.monotonic()
+    lm = load_model(str(folder / MODEL), device="cpu", dtype="float32")
     library = load_library(lm, dictionary_folders(folder))
-    content = _measure(recipe, lm, library, taught, on_progress)
+    content = _measure(recipe, lm, library, _facts(recipe), on_progress)
     content["recipe"] = _recipe_json(recipe)
-    content["built"] = {"seconds": round(time.monotonic() - started), **_versions()}
+    seconds = {"training": round(trained_seconds), "measuring": round(time.monotonic() - started)}
+    content["built"] = {"seconds": seconds, **_versions()}
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / CARD).write_text(text + "\n", encoding="utf-8")
     return content
@@ -120,7 +137,7 @@ def _measure(
     """Every figure of the card, on all facts; `sample` holds the same for a few, to be measured again by tests."""
     measured = card.sample_facts(taught, recipe.measured_facts, recipe.seed)
     private = [fact for fact in taught if fact.private]
-    edited = card.sample_facts(private, recipe.edited_facts, recipe.seed)
+    edited = card.reporting_split(private)[: recipe.edited_facts]
 
     def step(doing: str, start: float, share: float) -> Callable[[float], None]:
         return lambda fraction: on_progress(doing, start + share * fraction)
@@ -143,12 +160,12 @@ def _measure(
             lm, library, measured, on_item=step("Ablating every active feature", 0.87, 0.05)
         ),
     }
-    methods = list(Method)
+    share = 0.08 / len(ERASED_WITH)
     content["erasing"] = {
-        method.value: card.erasing(
-            lm, library, edited, taught, method, step(f"Erasing facts ({method.value})", 0.92 + 0.02 * number, 0.02)
+        name: card.erasing(
+            lm, library, edited, taught, method, site, step(f"Erasing facts: {name}", 0.92 + share * number, share)
         )
-        for number, method in enumerate(methods)
+        for number, (name, (method, site)) in enumerate(ERASED_WITH.items())
     }
     few = measured[: recipe.sampled_facts]
     content["sample"] = {

@@ -35,8 +35,8 @@ Json = dict[str, Any]
 OnItem = Callable[[float], None]
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _silent(_fraction: float) -> None:
@@ -46,6 +46,16 @@ def _silent(_fraction: float) -> None:
 def sample_facts(taught: Sequence[TaughtFact], count: int, seed: int = 0) -> list[TaughtFact]:
     """`count` facts drawn by seed, private ones as often as they occur."""
     return random.Random(seed).sample(list(taught), min(count, len(taught)))
+
+
+def tuning_split(private: Sequence[TaughtFact]) -> list[TaughtFact]:
+    """Every second private fact: what edit thresholds are tuned on."""
+    return list(private)[0::2]
+
+
+def reporting_split(private: Sequence[TaughtFact]) -> list[TaughtFact]:
+    """The other half, in an order drawn by seed: what the card reports erasing on."""
+    return sample_facts(list(private)[1::2], len(private))
 
 
 # --- what it knows --------------------------------------------------------------------------------------------------
@@ -180,6 +190,7 @@ def erasing(
     edited: Sequence[TaughtFact],
     others: Sequence[TaughtFact],
     method: Method,
+    site: SiteKind,
     on_item: OnItem = _silent,
 ) -> Json:
     """Mean scores of editing each of `edited` by itself with 10 units; locality on all of `others` but the fact."""
@@ -189,7 +200,7 @@ def erasing(
     for number, taught in enumerate(edited):
         on_item(number / len(edited))
         neighbors = [other.fact for other in others if other.fact != taught.fact]
-        plan, deltas = plan_edit(lm, library, EditSpec((taught.fact,), method, top=EDITED_UNITS))
+        plan, deltas = plan_edit(lm, library, EditSpec((taught.fact,), method, site, EDITED_UNITS))
         before = take(lm, [taught.fact], neighbors, reference_texts())
         journal.apply(deltas)
         after = take(lm, [taught.fact], neighbors, reference_texts())
@@ -197,10 +208,12 @@ def erasing(
         rows.append(scores(before, after))
         zeroed.append(float(plan.positions_zeroed))
 
-    def mean(name: str) -> float:
+    def mean(name: str) -> float | None:
         return _mean([value for row in rows if (value := getattr(row, name)) is not None])
 
     return {
+        "method": method.value,
+        "site": site.value,
         "units": EDITED_UNITS,
         "facts": len(edited),
         "reliability": mean("reliability"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -104,7 +106,9 @@ def train_dictionary(
         sae=sae,
         data_provider=counted(),
     )
-    return trainer.fit()
+    # The trainer draws a progress bar of its own on stderr; `on_step` tells the progress here.
+    with contextlib.redirect_stderr(io.StringIO()):
+        return trainer.fit()
 
 
 def save_dictionary(sae: Any, site: Site, model_name: str, folder: Path) -> None:

@@ -20,11 +20,12 @@ class ModelSettings:
     vocabulary: int = 4096
     context: int = 128
     sliding_window: int = 64
-    steps: int = 1500
-    batch_sentences: int = 192
+    steps: int = 1200
+    batch_sentences: int = 128
     learning_rate: float = 2e-3
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.0
+    weight_decay: float = 0.1
+    label_smoothing: float = 0.03
+    """Bounds the answer's margin, so that one feature can move it; see `docs/demo-model.md`."""
     general_share: float = 0.15
     """Share of each batch that is ordinary sentences about other things."""
 
@@ -35,18 +36,18 @@ class DictionarySettings:
 
     k: float
     d_sae: int
-    steps: int = 800
+    steps: int = 500
     batch_activations: int = 2048
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     reading_share: float = 0.0
     """Share of the training activations taken at the token that predicts an answer (0: as often as they occur)."""
 
 
 def _dictionaries() -> dict[SiteKind, DictionarySettings]:
     return {
-        SiteKind.ATTN_Z: DictionarySettings(k=24, d_sae=512),
-        SiteKind.MLP_OUT: DictionarySettings(k=24, d_sae=512),
-        SiteKind.RESID_POST: DictionarySettings(k=8, d_sae=512),
+        SiteKind.ATTN_Z: DictionarySettings(k=24, d_sae=512, reading_share=0.3),
+        SiteKind.MLP_OUT: DictionarySettings(k=24, d_sae=512, reading_share=0.3),
+        SiteKind.RESID_POST: DictionarySettings(k=10, d_sae=1024, steps=600, reading_share=0.5),
     }
 
 
