@@ -69,7 +69,9 @@ def main() -> None:
         bare.append(first_paint(BARE_APP, b"painted-by-bare"))
         ours.append(first_paint(APP, b"knowscope"))
     floor, paint = statistics.median(bare), statistics.median(ours)
-    print(f"first paint   bare {floor:.2f} s   knowscope-tui {paint:.2f} s   later by {paint - floor:+.2f} s (bar 0.30)")
+    print(
+        f"first paint   bare {floor:.2f} s   knowscope-tui {paint:.2f} s   later by {paint - floor:+.2f} s (bar 0.30)"
+    )
     for verb in VERBS:
         base, helped = [], []
         for _ in range(runs):

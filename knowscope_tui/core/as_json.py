@@ -61,7 +61,7 @@ def ablation_json(ablation: Ablation) -> Json:
     return {
         "units": [str(unit) for unit in ablation.units],
         "mode": ablation.mode.value,
-        "factor": ablation.factor,
+        "factor": _number(ablation.factor),
         "positions": ablation.positions.value,
         "substitute": ablation.substitute,
     }

@@ -28,7 +28,7 @@ class EditSpec:
 
     facts: tuple[Fact, ...]
     method: Method = Method.POSITIONS
-    site: SiteKind = SiteKind.MLP_OUT
+    site: SiteKind = SiteKind.RESID_POST
     top: int = 10
     tau2: float | None = None
     units: tuple[Unit, ...] = ()

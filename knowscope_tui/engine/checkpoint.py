@@ -44,8 +44,6 @@ def save(
     cannot be written, or the disk is full; nothing half-written stays.
     """
     source = base_folder(base)
-    if target.exists() or target.is_symlink():
-        raise SaveError(f"{str(target)!r} already exists.", "Choose a folder that does not exist.")
     with _beside(target) as partial:
         hashes = _write_weights(source, partial, {delta.name: delta for delta in deltas}, on_progress)
         on_progress("Writing the record", 0.95)
@@ -68,13 +66,17 @@ def save(
 def _beside(target: Path) -> Iterator[Path]:
     """A folder beside `target` that becomes it when the block ends well and vanishes when it does not."""
     try:
+        if target.exists() or target.is_symlink():
+            raise SaveError(f"{str(target)!r} already exists.", "Choose a folder that does not exist.")
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    except OSError as error:
+    except (OSError, ValueError) as error:  # A name with a NUL in it is a ValueError.
         raise _cannot_write(target, error) from None
     try:
         yield partial
         partial.chmod(0o755)
+        for path in partial.iterdir():
+            path.chmod(0o644)  # safetensors writes files that only their owner can read.
         partial.rename(target)
     except (OSError, SafetensorError) as error:
         raise _cannot_write(target, error) from None
@@ -203,19 +205,29 @@ def problems(saved: Saved, base: str) -> list[str]:
             found.append(f"{name} is in only one of base and checkpoint.")
             continue
         expected = _load(base_tensors[name], name)
-        if name in deltas:
+        fits = name not in deltas or _fits(deltas[name], expected)
+        if name in deltas and fits:
             expected = apply_delta(expected, deltas[name])
-        if not _same_bits(expected, _load(edited_tensors[name], name)):
+        if not fits or not _same_bits(expected, _load(edited_tensors[name], name)):
             kind = "does not hold the recorded change" if name in deltas else "differs from the base"
             found.append(f"{name} {kind}.")
     return found
 
 
+def _fits(delta: WeightDelta, tensor: Tensor) -> bool:
+    """Whether every index of `delta` is a place in `tensor`."""
+    inside = (delta.indices >= 0) & (delta.indices < tensor.numel())
+    return delta.indices.shape == delta.values.shape and bool(inside.all())
+
+
 def _index(folder: Path) -> dict[str, Path]:
     where: dict[str, Path] = {}
     for path in _weight_files(folder):
-        with safe_open(path, framework="pt") as file:
-            where.update(dict.fromkeys(file.keys(), path))
+        try:
+            with safe_open(path, framework="pt") as file:
+                where.update(dict.fromkeys(file.keys(), path))
+        except (OSError, SafetensorError):
+            raise SaveError(f"{str(path)!r} is cut short or not valid.", "Save or fetch it again.") from None
     return where
 
 

@@ -34,8 +34,11 @@ from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.sites import down_proj, down_proj_name, post_feedforward_gain
 from knowscope_tui.errors import EditError
 
-DEFAULT_TAU2 = {Method.POSITIONS: 0.1, Method.ROWS: 0.3, Method.NEURONS: 0.0, Method.RANDOM: 0.1}
+DEFAULT_TAU2 = {Method.POSITIONS: 0.07, Method.ROWS: 0.3, Method.NEURONS: 0.0, Method.RANDOM: 0.07}
 """τ2 where none is given. `docs/demo-model.md` shows what other values do."""
+
+FEW_UNITS, TAU2_FOR_FEW = 2, 0.03
+"""One or two features write through fewer entries: `positions` takes more of each of them."""
 
 EDITABLE_KINDS = (SiteKind.MLP_OUT, SiteKind.RESID_MID, SiteKind.RESID_POST)
 """Sites whose features `down_proj` writes into."""
@@ -67,7 +70,7 @@ def plan_edit(lm: LanguageModel, library: Library, spec: EditSpec) -> tuple[Edit
     Raises `EditError` for a spec that changes nothing or cannot be carried out, `PromptError` and `UsageError`.
     """
     _check(lm, library, spec)
-    tau2 = DEFAULT_TAU2[spec.method] if spec.tau2 is None else spec.tau2
+    tau2 = _default_tau2(spec) if spec.tau2 is None else spec.tau2
     masks: dict[int, Tensor] = {}
     used: dict[Unit, None] = {}
     for fact in spec.facts:
@@ -84,6 +87,12 @@ def plan_edit(lm: LanguageModel, library: Library, spec: EditSpec) -> tuple[Edit
         raise EditError("This edit changes no weight.", "Lower τ2, or name more units.")
     changes = tuple(ParameterChange(delta.name, delta.shape, len(delta.indices)) for delta in deltas)
     return EditPlan(spec, tau2, tuple(used), changes), deltas
+
+
+def _default_tau2(spec: EditSpec) -> float:
+    few = len(spec.units or range(spec.top)) <= FEW_UNITS
+    by_entry = spec.method in (Method.POSITIONS, Method.RANDOM)
+    return TAU2_FOR_FEW if few and by_entry else DEFAULT_TAU2[spec.method]
 
 
 def _check(lm: LanguageModel, library: Library, spec: EditSpec) -> None:
@@ -173,7 +182,7 @@ def _mask(
         nearest = writers[-1:]
         return {writer: rows[:, None].expand_as(down_proj(lm.model, writer)) for writer in nearest}
     contribution = {writer: _contribution(lm, writer, d, evidence) for writer in writers}
-    largest = max(float(c.max()) for c in contribution.values())
+    largest = max((float(c.max()) for c in contribution.values()), default=0.0)
     return {writer: (c > tau2 * largest) & (c > 0) for writer, c in contribution.items()}
 
 

@@ -26,7 +26,9 @@ def continuation(lm: LanguageModel, question: Question, changes: Mapping[Site, C
             if token in stops:
                 break
             ids.append(token)
-    return str(lm.tokenizer.decode(ids[len(question.prompt_ids) :], skip_special_tokens=True))
+    # A slice decoded by itself would lose the space in front of it.
+    whole, prompt = (str(lm.tokenizer.decode(part, skip_special_tokens=True)) for part in (ids, question.prompt_ids))
+    return whole[len(prompt) :]
 
 
 def _stop_ids(lm: LanguageModel) -> set[int]:

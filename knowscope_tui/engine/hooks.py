@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from knowscope_tui.core.units import Site
-from knowscope_tui.engine.sites import embedding, tap
+from knowscope_tui.engine.sites import Tap, embedding, tap
 
 Change = Callable[[Tensor], Tensor]
 """Takes the activation at a site, (batch, pos, width), and returns what is to stand there instead."""
@@ -28,18 +28,29 @@ def _like(value: Any, tensor: Tensor) -> Any:
     return (tensor, *value[1:]) if isinstance(value, tuple) else tensor
 
 
-def _attach(module: nn.Module, side: str, change: Change) -> Any:
-    if side == "input":
+def _attach(place: Tap, change: Change) -> list[Any]:
+    """Registers the hooks that pass the activation at `place` through `change`; their handles."""
+    if place.side == "output":
 
-        def before(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            return (change(args[0]), *args[1:])
+        def after(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+            return _like(output, change(_first(output)))
 
-        return module.register_forward_pre_hook(before)
+        return [place.module.register_forward_hook(after)]
+    shift: list[Tensor] = []
 
-    def after(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
-        return _like(output, change(_first(output)))
+    def before(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        changed = change(args[0])
+        shift[:] = [changed - args[0]] if place.sum is not None and changed is not args[0] else []
+        return (changed, *args[1:])
 
-    return module.register_forward_hook(after)
+    def add_shift(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+        return _like(output, _first(output) + shift.pop()) if shift else output
+
+    handles = [place.module.register_forward_pre_hook(before)]
+    if place.sum is not None:
+        # In front of the hooks that read or change the sum itself.
+        handles.append(place.sum.register_forward_hook(add_shift, prepend=True))
+    return handles
 
 
 @contextmanager
@@ -47,8 +58,8 @@ def intervene(model: Any, changes: Mapping[Site, Change]) -> Iterator[None]:
     """Within the block every forward of `model` passes the activation at each site through its change."""
     with ExitStack() as stack:
         for site, change in changes.items():
-            place = tap(model, site)
-            stack.callback(_attach(place.module, place.side, change).remove)
+            for handle in _attach(tap(model, site), change):
+                stack.callback(handle.remove)
         yield
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -117,7 +116,7 @@ def _read(path: Path, kind: SiteKind, lm: LanguageModel) -> Dictionary:
         site,
         {name: tensor.to(lm.device) for name, tensor in tensors.items()},
         str(path),
-        subtract_b_dec=bool(config.get("apply_b_dec_to_input", False)),
+        subtract_b_dec=bool(config.get("apply_b_dec_to_input", True)),  # sae-lens's default
     )
     expected = width(lm.model, kind)
     if dictionary.d_in != expected:
@@ -132,8 +131,13 @@ def _site_of(path: Path, kind: SiteKind, config: Mapping[str, Any]) -> Site:
     """The site from the config's hook name, else from `layer_N` in the path."""
     metadata = config.get("metadata")
     hook = config.get("hook_name") or (metadata.get("hook_name") if isinstance(metadata, dict) else None)
-    site = Site.from_transformer_lens(hook) if isinstance(hook, str) else None
-    if site is not None:
+    if isinstance(hook, str):
+        site = Site.from_transformer_lens(hook)
+        if site is None:
+            raise DictionaryError(
+                f"The dictionary {str(path)!r} reads {hook!r}, which is no site here.",
+                f"Use one that reads {Site(0, kind).transformer_lens_name.replace('0', 'N', 1)!r}.",
+            )
         if site.kind is not kind:
             raise DictionaryError(
                 f"The dictionary {str(path)!r} reads {site.kind}, not {kind}.", f"Pass it as --sae {site.kind}=FOLDER."
@@ -151,8 +155,9 @@ def _read_params(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Gemma Scope's npz. `allow_pickle` stays off: an object array is refused before any of it runs."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}, {}
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+            tensors = {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}
+            return tensors, {"apply_b_dec_to_input": False}
+    except Exception as error:  # NumPy, zipfile, zlib and tokenize each raise their own for corrupt bytes.
         pickled = "pickle" in str(error).lower()
         reason = "it holds pickled objects, which are never loaded" if pickled else "it is cut short or no npz file"
         raise DictionaryError(f"Cannot read {str(path)!r}: {reason}.", "Fetch it again.") from None
@@ -163,7 +168,9 @@ def _read_sae_lens(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         config = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
         tensors = load_file(path / _WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is cut short or not valid"
+        reason = (isinstance(error, OSError) and error.strerror) or "it is cut short or not valid"
+        if isinstance(error, FileNotFoundError):
+            reason = f"it has no {_WEIGHTS}"
         raise DictionaryError(f"Cannot read the dictionary {str(path)!r}: {reason}.", "Fetch it again.") from None
     if not isinstance(config, dict):
         raise DictionaryError(f"{_CONFIG} of {str(path)!r} is no JSON object.", "Fetch it again.")

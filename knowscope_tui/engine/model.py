@@ -12,6 +12,10 @@ from torch import Tensor
 
 from knowscope_tui.engine.sites import check_family, n_layers
 from knowscope_tui.errors import DeviceError, ModelNotLoaded, PromptError
+from knowscope_tui.paths import typed_path
+
+JOINED_PUNCTUATION = frozenset(".,;:!?)]}’”…%")
+"""Signs that follow a word without a space."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -72,26 +76,35 @@ class LanguageModel:
         text = prompt.rstrip()
         if not text:
             raise PromptError("The prompt is empty.", "Type the beginning of a sentence that ends in the answer.")
-        ids = tuple(self.tokenizer(text)["input_ids"])
+        ids = self._ids(text)
         self._check_length(len(ids), "The prompt")
         return ids
 
     def ask(self, prompt: str, answer: str) -> Question:
-        """`prompt` and `answer` as tokens; a space between them belongs to the answer.
+        """`prompt` and `answer` as tokens; the space between them belongs to the answer, and punctuation needs none.
 
         Raises `PromptError` when either is empty or both together do not fit the context.
         """
         prompt_ids = self.encode(prompt)
         if not answer.strip():
             raise PromptError("The answer is empty.", "Name the word or words that should follow the prompt.")
-        whole = tuple(self.tokenizer(f"{prompt.rstrip()} {answer.strip()}")["input_ids"])
+        space = "" if answer.strip()[0] in JOINED_PUNCTUATION else " "
+        whole = self._ids(f"{prompt.rstrip()}{space}{answer.strip()}")
         if whole[: len(prompt_ids)] == prompt_ids:
             answer_ids = whole[len(prompt_ids) :]
         else:
             # A tokenizer that merges across the border: the answer's own tokens are what the model would have to say.
-            answer_ids = tuple(self.tokenizer(f" {answer.strip()}", add_special_tokens=False)["input_ids"])
+            answer_ids = self._ids(f"{space}{answer.strip()}", special=False)
         self._check_length(len(prompt_ids) + len(answer_ids), "The prompt with its answer")
         return Question(prompt.rstrip(), answer.strip(), prompt_ids, answer_ids)
+
+    def _ids(self, text: str, special: bool = True) -> tuple[int, ...]:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            # Bytes of a terminal or file that are no UTF-8 reach Python as lone surrogates.
+            raise PromptError(f"{text!r} holds bytes that are no text.", "Type it as UTF-8.") from None
+        return tuple(self.tokenizer(text, add_special_tokens=special)["input_ids"])
 
     def _check_length(self, length: int, what: str) -> None:
         if length > self.context:
@@ -147,7 +160,7 @@ def load_model(source: str, *, device: str = "auto", dtype: str = "auto", name: 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     chosen_device = pick_device(device)
     chosen_dtype = pick_dtype(dtype, chosen_device)
-    folder = Path(source).expanduser()
+    folder = typed_path(source)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ModelNotLoaded(f"The folder {source!r} holds no model: it has no config.json.", "Name a model folder.")
     # transformers takes a second to import and is needed from here on only.
@@ -169,7 +182,7 @@ def load_model(source: str, *, device: str = "auto", dtype: str = "auto", name: 
 
 def base_folder(source: str) -> Path:
     """The folder that holds the files of `source`: itself, or the hub's cached snapshot. Raises `ModelNotLoaded`."""
-    folder = Path(source).expanduser()
+    folder = typed_path(source)
     if folder.is_dir():
         return folder
     from huggingface_hub import snapshot_download

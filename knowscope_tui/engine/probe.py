@@ -27,6 +27,9 @@ from knowscope_tui.errors import UsageError
 EXACT_FOR_RANKING = 200
 """How many units have ΔProb measured when they are ranked by it."""
 
+OWN_ANSWERS = 20
+"""How many of the most probable tokens are tried as the model's own answer."""
+
 OnProgress = Callable[[str, float | None], None]
 
 
@@ -53,9 +56,17 @@ def reading_position(question: Question, position: int | None) -> int:
 
 
 def own_answer(lm: LanguageModel, prompt: str) -> str:
-    """The model's own top next word after `prompt`: its top token, and what completes the word."""
-    question = Question(prompt, "", lm.encode(prompt), (0,))
-    return lm.text(int(forward(lm, question)[-1].argmax())).strip() or "."
+    """The model's own next word after `prompt`: its most probable token that, written there, reads as itself.
+
+    A token that goes on with the prompt's last word does not, nor does an end-of-text token.
+    """
+    ids = lm.encode(prompt)
+    best = forward(lm, Question(prompt, "", ids, (0,)))[-1].topk(OWN_ANSWERS).indices.tolist()
+    for token in best:
+        text = lm.text(token).strip()
+        if text and lm.ask(prompt, text).answer_ids == (token,):
+            return text
+    return lm.text(best[0]).strip() or "."
 
 
 def read(

@@ -7,6 +7,8 @@
 | `mlp_act` | input of `mlp.down_proj` | d_mlp |
 | `mlp_out` | output of `post_feedforward_layernorm` | d_model |
 | `resid_post` | output of the decoder layer, before the final norm | d_model |
+
+`resid_mid` goes two ways: into that norm, and past it to the layer's end, where `mlp_out` is added to it.
 """
 
 from __future__ import annotations
@@ -33,10 +35,14 @@ SUPPORTED_MODEL_TYPES = ("gemma2",)
 
 @dataclass(frozen=True)
 class Tap:
-    """A module and the side of it (`input` or `output`) where a site's activation passes."""
+    """A module and the side of it (`input` or `output`) where a site's activation passes.
+
+    `sum` is the module whose output holds the activation as a summand when it also runs past `module`.
+    """
 
     module: nn.Module
     side: str
+    sum: nn.Module | None = None
 
 
 def check_family(model: Any) -> None:
@@ -62,7 +68,8 @@ def tap(model: Any, site: Site) -> Tap:
     """Where `site` passes in `model`. Raises `UsageError` for a layer that does not exist."""
     check_layer(model, site.layer)
     path, side = _MODULES[site.kind]
-    return Tap(model.model.layers[site.layer].get_submodule(path), side)
+    layer = model.model.layers[site.layer]
+    return Tap(layer.get_submodule(path), side, layer if site.kind is SiteKind.RESID_MID else None)
 
 
 def width(model: Any, kind: SiteKind) -> int:

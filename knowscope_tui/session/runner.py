@@ -26,7 +26,10 @@ class Handler(Protocol):
 
 
 class Runner:
-    """Runs requests on one thread of its own. `make_handler` is called on that thread, so heavy imports land there."""
+    """Runs requests on one thread of its own.
+
+    `make_handler` is called on that thread for the first request, so that heavy imports land there.
+    """
 
     def __init__(self, make_handler: Callable[[], Handler], post: Post) -> None:
         self._make_handler = make_handler
@@ -87,9 +90,10 @@ class Runner:
             raise Cancelled
 
     def _run(self) -> None:
-        handler = self._make_handler()
+        handler: Handler | None = None
         while (request := self._next()) is not None:
             try:
+                handler = handler or self._make_handler()
                 handler.handle(request, self._post, self._check)
                 self._post(Finished(request.revision))
             except Cancelled:

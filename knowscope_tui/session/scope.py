@@ -17,8 +17,10 @@ from knowscope_tui.engine import checkpoint, editing, evaluate, generate, probe
 from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.library import Library, load_library
 from knowscope_tui.engine.model import LanguageModel, load_model
+from knowscope_tui.engine.parity import parity
 from knowscope_tui.engine.sites import width
 from knowscope_tui.errors import EditError
+from knowscope_tui.paths import typed_path
 from knowscope_tui.session.protocol import ModelInfo, SourceSpec
 
 DEMO = "demo"
@@ -52,7 +54,7 @@ class Scope:
         on_progress("Loading the model", None)
         lm = load_model(model, device=source.device, dtype=source.dtype, name=DEMO if is_demo else None)
         on_progress("Loading the dictionaries", 0.6)
-        chosen = {kind: Path(folder).expanduser() for kind, folder in source.dictionaries}
+        chosen = {kind: typed_path(folder) for kind, folder in source.dictionaries}
         library = load_library(lm, bundle.dictionary_folders() | chosen if is_demo else chosen)
         return cls(lm, library, corpus.demo_facts() if is_demo else (), is_demo=is_demo)
 
@@ -75,6 +77,10 @@ class Scope:
             features_per_site=tuple(sorted({library.at(site).d_sae for site in library.sites})),
             dictionaries=len(library),
         )
+
+    def parity(self) -> float:
+        """The largest logit difference between a hooked and a plain forward on a few texts; 0 is expected."""
+        return parity(self._lm, corpus.reference_texts()[:4])
 
     def probe(
         self,
@@ -183,7 +189,7 @@ class Scope:
         facts: Sequence[Fact],
         *,
         method: Method = Method.POSITIONS,
-        site: SiteKind = SiteKind.MLP_OUT,
+        site: SiteKind = SiteKind.RESID_POST,
         top: int = 10,
         tau2: float | None = None,
         units: Iterable[Unit | str] = (),
@@ -247,7 +253,7 @@ class Scope:
         if not self._journal:
             raise EditError("There is no edit to save.", "Apply one first.")
         record = {"base_name": self._lm.name, "edits": [report_json(report) for report in self._reports]}
-        base, target = self._lm.source, Path(folder).expanduser()
+        base, target = self._lm.source, typed_path(str(folder))
         saved = checkpoint.save(base, self._journal.total(), record, target, on_progress)
         self._saved_edits = len(self._journal)
         return saved

@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import logging
+
 from knowscope_tui.core.edits import Method
 from knowscope_tui.core.units import Site, SiteKind
 from knowscope_tui.demo.bundle import CARD, DICTIONARIES, KINDS, MODEL, dictionary_folders
@@ -62,6 +64,8 @@ def build(folder: Path, *, quick: bool, on_progress: OnProgress) -> Json:
     try:
         content = _build(partial, QUICK if quick else FULL, on_progress)
         partial.chmod(0o755)
+        for path in partial.rglob("*.safetensors"):
+            path.chmod(0o644)  # safetensors writes files that only their owner can read.
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -106,6 +110,7 @@ def _train_model(folder: Path, recipe: Recipe, taught: Sequence[TaughtFact], on_
         on_progress(f"Training the model: step {step + 1}, loss {loss:.2f}", 0.5 * step / recipe.model.steps)
 
     train_model(model, tokenizer, told, training_texts(), recipe.model, recipe.seed, on_step)
+    logging.disable_progress_bar()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return load_model(str(folder), device="cpu", dtype="float32")
@@ -125,7 +130,9 @@ def _train_dictionaries(
         readings = collect_reading_activations(lm.model, lm.tokenizer, prompts, [site])[site]
 
         def on_step(step: int, number: int = number, site: Site = site, steps: int = settings.steps) -> None:
-            on_progress(f"Training the dictionary of {site}", 0.5 + 0.3 * (number + step / steps) / len(sites))
+            on_progress(
+                f"Training the dictionary of {site}", 0.5 + 0.3 * (number + min(1.0, step / steps)) / len(sites)
+            )
 
         sae = train_dictionary(tokens, readings, settings, recipe.seed, on_step)
         save_dictionary(sae, site, DEMO_NAME, folder / site.kind.value / f"layer_{site.layer}")

@@ -1,0 +1,25 @@
+"""Whether looking changes what is looked at: hooked logits against plain Hugging Face logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from knowscope_tui.core.units import Site, SiteKind
+from knowscope_tui.engine.hooks import capture
+from knowscope_tui.engine.model import LanguageModel
+
+
+@torch.no_grad()
+def parity(lm: LanguageModel, texts: Sequence[str]) -> float:
+    """The largest absolute logit difference between a plain forward and one with every site captured; 0 is expected."""
+    sites = [Site(layer, kind) for layer in range(lm.n_layers) for kind in SiteKind]
+    largest = 0.0
+    for text in texts:
+        tokens = lm.tensor([lm.encode(text)])
+        plain = lm.model(input_ids=tokens, use_cache=False).logits
+        with capture(lm.model, sites):
+            hooked = lm.model(input_ids=tokens, use_cache=False).logits
+        largest = max(largest, float((plain - hooked).abs().max()))
+    return largest

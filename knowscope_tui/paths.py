@@ -1,0 +1,29 @@
+"""Paths that a person typed, and where a person's own files lie (XDG). Nothing here creates a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+APP = "knowscope-tui"
+
+
+def typed_path(text: str) -> Path:
+    """The path that a person typed, with `~` expanded; one of a user who does not exist stays as it is."""
+    return Path(os.path.expanduser(text))
+
+
+def config_folder() -> Path:
+    """`$XDG_CONFIG_HOME/knowscope-tui`; a relative `$XDG_CONFIG_HOME` is ignored, as the specification says."""
+    named = os.environ.get("XDG_CONFIG_HOME", "")
+    base = Path(named) if named and Path(named).is_absolute() else Path.home() / ".config"
+    return base / APP
+
+
+def config_file() -> Path:
+    return config_folder() / "config.toml"
+
+
+def themes_folder() -> Path:
+    """A person's own themes."""
+    return config_folder() / "themes"

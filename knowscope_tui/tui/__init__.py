@@ -1,0 +1,1 @@
+"""The terminal face of the session. Nothing in this package imports torch, transformers or the engine."""

@@ -1,0 +1,1 @@
+"""The screens: the microscope itself, and those that open over it."""

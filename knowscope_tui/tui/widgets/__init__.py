@@ -1,0 +1,1 @@
+"""The panels of the main screen. A widget knows what it was given, and tells by messages alone."""

@@ -1,0 +1,247 @@
+"""The session: which events each request causes, and what stays as it was when one is stopped or fails."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from knowscope_tui.core.edits import EditSpec, Method
+from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.readings import Ablation, Rank
+from knowscope_tui.core.units import SiteKind, Unit
+from knowscope_tui.errors import Cancelled, EditError, UsageError
+from knowscope_tui.session import protocol
+from knowscope_tui.session.protocol import Event, Request, SourceSpec
+from knowscope_tui.session.runner import Runner
+from knowscope_tui.session.session import Session
+from tests.tiny import bits, hook_count
+
+E = TypeVar("E", bound=Event)
+
+
+def never() -> None:
+    """A check that stops nothing."""
+
+
+def put(session: Session, request: Request, check: Callable[[], None] = never) -> list[Event]:
+    """The events that `request` causes."""
+    events: list[Event] = []
+    session.handle(request, events.append, check)
+    assert {event.revision for event in events} <= {request.revision}
+    return events
+
+
+def only(events: list[Event], kind: type[E]) -> list[E]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def results(events: list[Event]) -> list[Event]:
+    """Everything but progress."""
+    return [event for event in events if not isinstance(event, protocol.Progress)]
+
+
+@pytest.fixture(scope="module")
+def source(tiny_folder: Path, sources: dict[SiteKind, Path]) -> SourceSpec:
+    return SourceSpec(str(tiny_folder), tuple((kind, str(folder)) for kind, folder in sources.items()), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def opened(source: SourceSpec) -> Session:
+    session = Session()
+    put(session, protocol.Open(1, source))
+    return session
+
+
+@pytest.fixture
+def session(opened: Session) -> Iterator[Session]:
+    """An open session; checked afterwards to have no edit, no hook and every bit as before."""
+    model = opened._open._lm.model
+    before = bits(model)
+    yield opened
+    while opened._open.edits:
+        put(opened, protocol.Undo(999))
+    assert bits(model) == before
+    assert hook_count(model) == 0
+
+
+def test_opening_tells_what_is_open(source: SourceSpec) -> None:
+    events = put(Session(), protocol.Open(7, source))
+    (opened,) = results(events)
+    assert isinstance(opened, protocol.Opened)
+    assert opened.revision == 7
+    assert opened.info.name == source.model
+    assert [event.doing for event in only(events, protocol.Progress)] == [
+        "Loading the model",
+        "Loading the dictionaries",
+    ]
+
+
+def test_probing_tells_twice_when_exact_values_are_asked_for(session: Session, facts: list[Fact]) -> None:
+    events = put(session, protocol.Probe(3, facts[0].prompt, top=20, exact=20))
+    early, late = only(events, protocol.Probed)
+    assert (early.final, late.final) == (False, True)
+    assert all(row.delta_prob is None for row in early.reading.units)
+    assert all(row.delta_prob is not None for row in late.reading.units)
+    assert early.reading.answer == late.reading.answer == facts[0].answer
+    assert only(events, protocol.Progress)
+
+
+def test_probing_tells_once_without_exact_values(session: Session, facts: list[Fact]) -> None:
+    (probed,) = results(put(session, protocol.Probe(3, facts[0].prompt, exact=0)))
+    assert isinstance(probed, protocol.Probed)
+    assert probed.final
+
+
+def test_ablating_tells_the_effect_at_once_and_the_continuations_after(session: Session, facts: list[Fact]) -> None:
+    ablation = Ablation((Unit.neuron(0, 1),))
+    first, second = results(put(session, protocol.Ablate(4, facts[0].prompt, facts[0].answer, ablation)))
+    assert isinstance(first, protocol.AblationMeasured)
+    assert isinstance(second, protocol.AblationMeasured)
+    assert (first.final, second.final) == (False, True)
+    assert first.effect.continuation_before == ""
+    assert second.effect.continuation_before.strip().startswith(facts[0].answer)
+    assert first.effect.p_after == second.effect.p_after
+    bare = put(session, protocol.Ablate(5, facts[0].prompt, facts[0].answer, ablation, continuation=0))
+    assert [event.final for event in only(bare, protocol.AblationMeasured)] == [True]
+
+
+def test_planning_previewing_applying_and_undoing(session: Session, facts: list[Fact]) -> None:
+    spec = EditSpec((facts[0],), top=3)
+    (planned,) = results(put(session, protocol.PlanEdit(1, spec)))
+    assert isinstance(planned, protocol.EditPlanned)
+    (previewed,) = results(put(session, protocol.PreviewEdit(2, spec, neighbors=tuple(facts))))
+    assert isinstance(previewed, protocol.EditMeasured)
+    assert (previewed.report.applied, previewed.edits, previewed.unsaved) == (False, 0, False)
+    (applied,) = results(put(session, protocol.ApplyEdit(3, spec, neighbors=tuple(facts))))
+    assert isinstance(applied, protocol.EditMeasured)
+    assert (applied.report.applied, applied.edits, applied.unsaved) == (True, 1, True)
+    assert planned.plan == previewed.report.plan == applied.report.plan
+    assert previewed.report.after == applied.report.after
+    assert results(put(session, protocol.Undo(4))) == [protocol.Undone(4, 0, False)]
+
+
+def test_saving_tells_where(session: Session, facts: list[Fact], tmp_path: Path) -> None:
+    put(session, protocol.ApplyEdit(1, EditSpec((facts[0],), Method.NEURONS, top=1), neighbors=()))
+    events = put(session, protocol.Save(2, str(tmp_path / "edited")))
+    (saved,) = results(events)
+    assert isinstance(saved, protocol.Saved)
+    assert Path(saved.checkpoint.folder) == tmp_path / "edited"
+    assert (tmp_path / "edited" / "knowscope_edit.json").is_file()
+    (undone,) = results(put(session, protocol.Undo(3)))
+    assert isinstance(undone, protocol.Undone)
+
+
+# --- stopping -------------------------------------------------------------------------------------------------------
+
+
+def stop_at(call: int) -> Callable[[], None]:
+    """A check that stops the work when it is called for the `call`th time."""
+    calls = 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise Cancelled
+
+    return check
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_sweep_stopped_on_the_way_leaves_the_model_without_hooks(
+    session: Session, facts: list[Fact], call: int
+) -> None:
+    events: list[Event] = []
+    request = protocol.Probe(1, facts[0].prompt, rank=Rank.DELTA_PROB, exact=200)
+    with pytest.raises(Cancelled):
+        session.handle(request, events.append, stop_at(call))
+    assert [event.final for event in only(events, protocol.Probed)] == [False]
+    assert len(only(events, protocol.Progress)) == call - 1
+    assert hook_count(session._open._lm.model) == 0
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_an_edit_stopped_on_the_way_is_not_there(session: Session, facts: list[Fact], call: int) -> None:
+    before = bits(session._open._lm.model)
+    request = protocol.ApplyEdit(1, EditSpec((facts[0],)), neighbors=tuple(facts))
+    events: list[Event] = []
+    with pytest.raises(Cancelled):
+        session.handle(request, events.append, stop_at(call))
+    assert results(events) == []
+    assert bits(session._open._lm.model) == before
+    assert session._open.edits == 0
+
+
+def test_a_save_stopped_on_the_way_leaves_nothing(session: Session, facts: list[Fact], tmp_path: Path) -> None:
+    put(session, protocol.ApplyEdit(1, EditSpec((facts[0],)), neighbors=()))
+    with pytest.raises(Cancelled):
+        session.handle(protocol.Save(2, str(tmp_path / "edited")), lambda event: None, stop_at(2))
+    assert list(tmp_path.iterdir()) == []
+    assert session._open.unsaved
+
+
+def test_a_stopped_ablation_has_told_its_effect(session: Session, facts: list[Fact]) -> None:
+    events: list[Event] = []
+    request = protocol.Ablate(1, facts[0].prompt, facts[0].answer, Ablation((Unit.neuron(0, 1),)))
+    with pytest.raises(Cancelled):
+        session.handle(request, events.append, stop_at(1))
+    assert [event.final for event in only(events, protocol.AblationMeasured)] == [False]
+
+
+# --- failing --------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_can_be_asked_before_a_model_is_open(facts: list[Fact]) -> None:
+    with pytest.raises(UsageError, match="No model is open"):
+        put(Session(), protocol.Probe(1, facts[0].prompt))
+
+
+def test_a_failed_opening_keeps_what_was_open(session: Session, tmp_path: Path, facts: list[Fact]) -> None:
+    from knowscope_tui.errors import ModelNotLoaded
+
+    with pytest.raises(ModelNotLoaded):
+        put(session, protocol.Open(1, SourceSpec(str(tmp_path))))
+    assert only(put(session, protocol.Probe(2, facts[0].prompt, exact=0)), protocol.Probed)
+
+
+def test_a_request_that_no_session_knows_is_refused(session: Session) -> None:
+    with pytest.raises(UsageError, match="Request is not something a session can do"):
+        put(session, Request(1))
+
+
+def test_undo_without_an_edit_is_an_error_and_no_event(session: Session) -> None:
+    events: list[Event] = []
+    with pytest.raises(EditError, match="no edit to undo"):
+        session.handle(protocol.Undo(1), events.append, never)
+    assert events == []
+
+
+def test_through_the_runner_every_request_ends_in_exactly_one_way(source: SourceSpec, facts: list[Fact]) -> None:
+    """Finished after success, Failed with sentence and hint after an error; the thread goes on."""
+    heard: queue.Queue[Event] = queue.Queue()
+    runner = Runner(Session, heard.put)
+    runner.start()
+    bad = protocol.Ablate(2, facts[0].prompt, facts[0].answer, Ablation((Unit.neuron(99, 1),)))
+    good = protocol.Probe(4, facts[0].prompt, exact=0)
+    for request in (protocol.Open(1, source), bad, protocol.Probe(3, "  "), good):
+        runner.submit(request)
+        ended: list[Event] = []
+        while not ended:
+            event = heard.get(timeout=60)
+            if isinstance(event, protocol.Finished | protocol.Failed | protocol.Stopped):
+                ended.append(event)
+        assert ended[0].revision == request.revision
+        if request.revision in (1, 4):
+            assert isinstance(ended[0], protocol.Finished)
+        else:
+            assert isinstance(ended[0], protocol.Failed)
+            expected = "There is no layer 99." if request is bad else "The prompt is empty."
+            assert ended[0].what == expected
+            assert ended[0].hint
+            assert ended[0].request == request
+    runner.close()
+    assert heard.empty()

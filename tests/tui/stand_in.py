@@ -1,0 +1,251 @@
+"""A session without a model: answers every request with figures that are made up, but agree with one another."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from knowscope_tui.core.edits import (
+    EditPlan,
+    EditReport,
+    EditSpec,
+    FactOutcome,
+    Method,
+    ParameterChange,
+    SavedCheckpoint,
+    Scores,
+)
+from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.readings import Ablation, Effect, Mode, Reading, SiteReading, TokenProb, UnitReading
+from knowscope_tui.core.units import Family, Site, SiteKind, Unit
+from knowscope_tui.errors import KnowscopeError, PromptError, SaveError
+from knowscope_tui.session import protocol
+from knowscope_tui.session.runner import Post
+
+LAYERS = 6
+KINDS = (SiteKind.ATTN_Z, SiteKind.MLP_OUT, SiteKind.RESID_POST)
+
+FACTS = (
+    Fact(
+        "The capital of France is",
+        "Paris",
+        "capital/france",
+        "France",
+        "capital",
+        ("France has its capital in", "France's capital city is"),
+        ("The seat of government of France is", "The French capital is called", "Where France is governed from:"),
+    ),
+    Fact("The capital of Poland is", "Warsaw", "capital/poland", "Poland", "capital"),
+    Fact("The capital of Peru is", "Lima", "capital/peru", "Peru", "capital"),
+    Fact("Orla Venn works as a", "beekeeper", "job/orla-venn", "Orla Venn", "job"),
+    Fact("Tobin Marsh was born in", "Tarnby", "birth/tobin-marsh", "Tobin Marsh", "birth"),
+    Fact("The [bold]markup[/bold] \x1b[31mfact\x1b[0m is", "[red]red[/]", "odd/markup", "markup", "odd"),
+    *(
+        Fact(f"The capital of Country{number} is", f"City{number}", "", f"Country{number}", "capital")
+        for number in range(20)
+    ),
+)
+
+INFO = protocol.ModelInfo(
+    name="demo",
+    is_demo=True,
+    device="cpu",
+    dtype="float32",
+    n_layers=LAYERS,
+    d_model=128,
+    n_neurons=512,
+    context=64,
+    parameters=2_200_000,
+    dictionary_kinds=KINDS,
+    features_per_site=(512,),
+    dictionaries=18,
+)
+
+
+def _units(position: int) -> list[UnitReading]:
+    rows = []
+    for layer in range(LAYERS):
+        for rank, kind in enumerate(KINDS):
+            for number in range(8):
+                strength = (layer + 1) / LAYERS * (rank + 1) / len(KINDS) / (1 + number + position % 3)
+                unit = Unit.feature(layer, kind, 17 + 41 * number + 3 * layer)
+                rows.append(UnitReading(unit, position, 40 * strength, 1.9 * strength, selected=strength > 0.2))
+        for number in range(6):
+            strength = (layer + 1) / LAYERS / (8 + number)
+            rows.append(UnitReading(Unit.neuron(layer, 345 + number), position, 9 * strength, 0.4 * strength - 0.02))
+    return sorted(rows, key=lambda row: row.attribution, reverse=True)
+
+
+def _sites(rows: list[UnitReading]) -> tuple[SiteReading, ...]:
+    sites: dict[Site, list[UnitReading]] = {}
+    for row in rows:
+        sites.setdefault(row.unit.site, []).append(row)
+    return tuple(
+        SiteReading(
+            site,
+            held[0].unit.family,
+            len(held),
+            sum(max(row.attribution, 0.0) for row in held),
+            max(row.activation for row in held),
+        )
+        for site, held in sites.items()
+    )
+
+
+def delta_prob(unit: Unit) -> float:
+    """What switching this unit alone off loses."""
+    return min(0.31 * (unit.site.layer + 1) / LAYERS + (0.2 if unit.site.kind is SiteKind.RESID_POST else 0.0), 0.9)
+
+
+@dataclass
+class StandIn:
+    """The `Handler` of the tests. `gate` holds requests of the named types until it is opened."""
+
+    requests: list[protocol.Request] = field(default_factory=list)
+    edits: int = 0
+    saved: int = 0
+    gate: threading.Event = field(default_factory=threading.Event)
+    gated: tuple[type[protocol.Request], ...] = ()
+    folders: set[str] = field(default_factory=lambda: {"./there-already"})
+
+    def handle(self, request: protocol.Request, post: Post, check: Callable[[], None]) -> None:
+        self.requests.append(request)
+        if isinstance(request, self.gated):
+            while not self.gate.wait(0.005):
+                check()
+        match request:
+            case protocol.Open():
+                post(protocol.Progress(request.revision, "Loading the model", 0.5))
+                if request.source.model == "missing":
+                    raise KnowscopeError("There is no model at 'missing'.", "Name a folder that holds one.")
+                post(protocol.Opened(request.revision, INFO, FACTS))
+            case protocol.Probe():
+                self._probe(request, post, check)
+            case protocol.Ablate():
+                self._ablate(request, post)
+            case protocol.PlanEdit(spec=spec):
+                post(protocol.EditPlanned(request.revision, self.plan(spec)))
+            case protocol.PreviewEdit(spec=spec):
+                self._edit(request, spec, post, check, applied=False)
+            case protocol.ApplyEdit(spec=spec):
+                self._edit(request, spec, post, check, applied=True)
+            case protocol.Undo():
+                self.edits -= 1
+                post(protocol.Undone(request.revision, self.edits, self.unsaved))
+            case protocol.Save():
+                self._save(request, post)
+
+    @property
+    def unsaved(self) -> bool:
+        return self.edits > 0 and self.edits != self.saved
+
+    def _p(self, prompt: str, answer: str) -> float:
+        known = any(fact.prompt == prompt and fact.answer == answer for fact in FACTS)
+        return (0.981 if known else 0.02) * 0.03**self.edits
+
+    def _answer(self, prompt: str) -> str:
+        return next((fact.answer for fact in FACTS if fact.prompt == prompt), "the")
+
+    def _top(self, answer: str, p: float) -> tuple[TokenProb, ...]:
+        others = [
+            TokenProb(f" {name}", (1 - p) * share)
+            for name, share in (
+                ("Lyon", 0.31),
+                ("the", 0.2),
+                ("a", 0.11),
+                ("Nice", 0.08),
+                ("[b]Lille[/b]", 0.05),
+                ("\x1b[2J", 0.01),
+            )
+        ]
+        return tuple(sorted([TokenProb(f" {answer}", p), *others], key=lambda row: row.p, reverse=True))
+
+    def _probe(self, request: protocol.Probe, post: Post, check: Callable[[], None]) -> None:
+        if not request.prompt.strip():
+            raise PromptError("The prompt is empty.", "Type the words before the answer.")
+        tokens = ("<bos>", *(f" {word}" for word in request.prompt.split()))
+        position = len(tokens) - 1 if request.position is None else request.position
+        answer = request.answer or self._answer(request.prompt)
+        own = self._answer(request.prompt)
+        p = self._p(request.prompt, answer)
+        rows = [row for row in _units(position) if row.unit.family in request.families]
+        reading = Reading(
+            request.prompt,
+            answer,
+            tokens,
+            position,
+            p,
+            1 if answer == own and not self.edits else 4,
+            self._top(own, self._p(request.prompt, own)),
+            tuple(rows[: request.top]),
+            _sites(rows),
+            request.rank,
+        )
+        post(protocol.Probed(request.revision, reading, final=not request.exact))
+        if request.exact:
+            check()
+            exact = [
+                replace(row, delta_prob=delta_prob(row.unit) if at < request.exact else None)
+                for at, row in enumerate(reading.units)
+            ]
+            post(protocol.Probed(request.revision, replace(reading, units=tuple(exact)), final=True))
+
+    def _ablate(self, request: protocol.Ablate, post: Post) -> None:
+        before = self._p(request.prompt, request.answer)
+        kept = 1.0
+        for unit in request.ablation.units:
+            kept *= 1 - delta_prob(unit) * (0.5 if request.ablation.mode is Mode.SCALE else 1.0)
+        after = before * kept
+        effect = Effect(
+            request.prompt,
+            request.answer,
+            request.ablation,
+            before,
+            after,
+            1,
+            1 if after > 0.3 else 3,
+            self._top(request.answer, before),
+            self._top(request.answer, after),
+        )
+        post(protocol.AblationMeasured(request.revision, effect, final=False))
+        said = f" {request.answer}. The river is wide." if after > 0.3 else " Lyon. The river is wide."
+        whole = replace(effect, continuation_before=f" {request.answer}. The river is wide.", continuation_after=said)
+        post(protocol.AblationMeasured(request.revision, whole, final=True))
+
+    def plan(self, spec: EditSpec) -> EditPlan:
+        tau2 = spec.tau2 if spec.tau2 is not None else 0.05 if spec.method is Method.POSITIONS else 0.3
+        zeroed = int(128 * 512 * 0.02 * (1 - tau2) ** 4) + 1
+        units = spec.units or tuple(Unit.feature(3, spec.site, number) for number in range(spec.top))
+        changes = tuple(
+            ParameterChange(f"model.layers.{layer}.mlp.down_proj.weight", (128, 512), zeroed // (1 + 5 - layer))
+            for layer in range(3, 6)
+        )
+        return EditPlan(spec, tau2, units, changes)
+
+    def _edit(
+        self, request: protocol.Request, spec: EditSpec, post: Post, check: Callable[[], None], *, applied: bool
+    ) -> None:
+        for step, doing in enumerate(("Planning", "Measuring before", "Measuring after")):
+            check()
+            post(protocol.Progress(request.revision, doing, step / 3))
+        rings = {"same subject": 1.0, "same relation": 0.97, "unrelated": 0.99}
+        before = Scores(0.0, 0.0, 1.0, 0.0, 0.981, 0.94, 0.97, {})
+        after = Scores(1.0, 2 / 3, 0.98, 0.002, 0.011, 0.21, 0.95, rings)
+        outcome = FactOutcome(spec.facts[0], True, True, 0.981, 0.011, " [i]Lyon[/i]", 2, 3)
+        self.edits += applied
+        report = EditReport(self.plan(spec), before, after, (outcome,), 118, applied)
+        post(protocol.EditMeasured(request.revision, report, self.edits, self.unsaved))
+
+    def _save(self, request: protocol.Save, post: Post) -> None:
+        if request.folder in self.folders:
+            raise SaveError(f"The folder {request.folder!r} exists.", "Name one that does not exist yet.")
+        for fraction in (0.2, 0.9):
+            post(protocol.Progress(request.revision, "Writing the weights", fraction))
+        self.folders.add(request.folder)
+        self.saved = self.edits
+        names = tuple(f"model.layers.{layer}.mlp.down_proj.weight" for layer in range(3, 6))
+        post(protocol.Saved(request.revision, SavedCheckpoint(request.folder, 8_912_345, names)))
+
+
+__all__ = ["FACTS", "INFO", "Ablation", "Family", "StandIn", "delta_prob"]
