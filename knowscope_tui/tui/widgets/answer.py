@@ -67,7 +67,7 @@ class AnswerPanel(Widget):
             mark = "▸" if index == 0 else " "
             lines.append(
                 Content.assemble(
-                    (mark + fit(token_text(token), name - 1), style),
+                    (mark + fit(token_text(token), name - 2) + " ", style),
                     (bar(now or 0.0, 5) + " ", bar_style),
                     (f"{_cell(now):>6}", style),
                     (f" {_cell(was):>6}", "$muted"),
