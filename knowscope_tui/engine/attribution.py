@@ -10,15 +10,16 @@ a · (1/m) Σ_{k=1..m} ∂P(k/m · a)/∂a, m = 20 steps from a zero baseline, e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from knowscope_tui.core.units import Site, SiteKind
+from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.engine.answers import answer_log_prob
 from knowscope_tui.engine.dictionary import Dictionary
 from knowscope_tui.engine.hooks import Change, capture, intervene
+from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel, Question
 
 INTEGRATION_STEPS = 20
@@ -47,6 +48,29 @@ def gradients(
 def feature_attribution(dictionary: Dictionary, z: Tensor, slope: Tensor) -> Tensor:
     """Gradient × activation of features: z (..., d_sae), slope (..., d_in) → (..., d_sae)."""
     return z * (slope.to(dictionary.W_dec.dtype) @ dictionary.W_dec.T)
+
+
+def unit_attribution(library: Library, site: Site, activation: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """Activation and gradient × activation of every unit at one token: (width,) both → (n_units,) both, float32."""
+    if site.kind is SiteKind.MLP_ACT:
+        a = activation.to(torch.float32)
+        return a, a * slope.to(torch.float32)
+    dictionary = library.at(site)
+    z = dictionary.encode(activation)
+    return z, feature_attribution(dictionary, z, slope)
+
+
+def strongest(attribution: Mapping[Site, Tensor], top: int) -> tuple[Unit, ...]:
+    """The `top` units with the largest positive attribution over all sites: site → (n_units,)."""
+    found: list[tuple[float, Unit]] = []
+    for site, values in attribution.items():
+        family = Family.NEURON if site.kind is SiteKind.MLP_ACT else Family.FEATURE
+        best = values.topk(min(top, len(values)))
+        for value, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+            if value > 0:
+                found.append((value, Unit(site, family, index)))
+    found.sort(key=lambda pair: (-pair[0], pair[1]))
+    return tuple(unit for _value, unit in found[:top])
 
 
 @torch.enable_grad()

@@ -28,7 +28,7 @@ from torch import Tensor
 from knowscope_tui.core.edits import EditPlan, EditSpec, Method, ParameterChange
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
-from knowscope_tui.engine.attribution import feature_attribution, gradients
+from knowscope_tui.engine.attribution import gradients, strongest, unit_attribution
 from knowscope_tui.engine.library import Library, check_unit
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.sites import down_proj, down_proj_name, post_feedforward_gain
@@ -75,7 +75,7 @@ def plan_edit(lm: LanguageModel, library: Library, spec: EditSpec) -> tuple[Edit
     used: dict[Unit, None] = {}
     for fact in spec.facts:
         evidence = _gather(lm, library, spec, fact)
-        units = spec.units or _strongest(evidence, spec.top)
+        units = spec.units or strongest(evidence.attribution, spec.top)
         used.update(dict.fromkeys(units))
         for unit in units:
             for layer, mask in _mask(lm, library, spec.method, unit, tau2, evidence).items():
@@ -132,11 +132,7 @@ def _gather(lm: LanguageModel, library: Library, spec: EditSpec, fact: Fact) -> 
         _logits, cache, slopes = gradients(lm, question, sorted({*ranked, *neurons}))
         for site in ranked:
             h, slope = cache[site][0, question.last], slopes[site][0, question.last]
-            if site.kind is SiteKind.MLP_ACT:
-                attribution = (h * slope).to(torch.float32)
-            else:
-                dictionary = library.at(site)
-                attribution = feature_attribution(dictionary, dictionary.encode(h), slope)
+            _activation, attribution = unit_attribution(library, site, h, slope)
             total[site] = total[site] + attribution if site in total else attribution
         for site in neurons:
             normed = _normed(lm, site.layer, cache[site][0, question.last])
@@ -151,19 +147,6 @@ def _normed(lm: LanguageModel, layer: int, mlp_act: Tensor) -> Tensor:
     rms = (written.square().mean() + lm.model.config.rms_norm_eps).sqrt()
     normed: Tensor = a / rms
     return normed
-
-
-def _strongest(evidence: _Evidence, top: int) -> tuple[Unit, ...]:
-    """The `top` units with the largest positive attribution over all layers."""
-    found: list[tuple[float, Unit]] = []
-    for site, attribution in evidence.attribution.items():
-        family = Family.NEURON if site.kind is SiteKind.MLP_ACT else Family.FEATURE
-        best = attribution.topk(min(top, len(attribution)))
-        for value, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-            if value > 0:
-                found.append((value, Unit(site, family, index)))
-    found.sort(key=lambda pair: (-pair[0], pair[1]))
-    return tuple(unit for _value, unit in found[:top])
 
 
 def _mask(

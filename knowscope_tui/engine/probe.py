@@ -19,7 +19,7 @@ from knowscope_tui.core.readings import NeuronAttribution, Rank, Reading, SiteRe
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.engine.ablate import sweep
 from knowscope_tui.engine.answers import answer_rank, forward, probability, top_tokens
-from knowscope_tui.engine.attribution import feature_attribution, gradients, integrated_gradients
+from knowscope_tui.engine.attribution import gradients, integrated_gradients, unit_attribution
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.errors import UsageError
@@ -123,12 +123,8 @@ def _sites(lm: LanguageModel, library: Library, families: Sequence[Family]) -> l
 
 
 def _read_site(library: Library, site: Site, activation: Tensor, slope: Tensor) -> _SiteUnits:
-    if site.kind is SiteKind.MLP_ACT:
-        a = activation.to(torch.float32)
-        return _SiteUnits(site, Family.NEURON, a, a * slope.to(torch.float32))
-    dictionary = library.at(site)
-    z = dictionary.encode(activation)
-    return _SiteUnits(site, Family.FEATURE, z, feature_attribution(dictionary, z, slope))
+    family = Family.NEURON if site.kind is SiteKind.MLP_ACT else Family.FEATURE
+    return _SiteUnits(site, family, *unit_attribution(library, site, activation, slope))
 
 
 def _with_integrated(

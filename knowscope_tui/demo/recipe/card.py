@@ -18,7 +18,7 @@ from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.demo.corpus import TaughtFact, reference_texts, sentence
 from knowscope_tui.engine.ablate import ablation_changes, sweep
 from knowscope_tui.engine.answers import forward, probability
-from knowscope_tui.engine.attribution import feature_attribution, gradients
+from knowscope_tui.engine.attribution import gradients, strongest, unit_attribution
 from knowscope_tui.engine.dictionary import Dictionary
 from knowscope_tui.engine.editing import plan_edit
 from knowscope_tui.engine.evaluate import Known, know, scores, take
@@ -123,32 +123,16 @@ def delta_prob(lm: LanguageModel, library: Library, taught: Sequence[TaughtFact]
         logits, cache, slopes = gradients(lm, question, sites)
         before = probability(logits, question)
         for kind in kinds:
-            ranked = _ranked(library, [site for site in sites if site.kind is kind], cache, slopes, question.last)
+            attribution = {
+                site: unit_attribution(library, site, cache[site][0, question.last], slopes[site][0, question.last])[1]
+                for site in sites
+                if site.kind is kind
+            }
+            ranked = strongest(attribution, max(COUNTS))
             for count in COUNTS:
                 after = _after(lm, library, question, ranked[:count])
                 drops[kind][count].append(relative_drop(before, after))
     return {kind.value: {str(count): _mean(values) for count, values in table.items()} for kind, table in drops.items()}
-
-
-def _ranked(
-    library: Library, sites: Sequence[Site], cache: dict[Site, Tensor], slopes: dict[Site, Tensor], position: int
-) -> list[Unit]:
-    """The `max(COUNTS)` units of `sites` with the largest attribution."""
-    found: list[tuple[float, Unit]] = []
-    for site in sites:
-        h, slope = cache[site][0, position], slopes[site][0, position]
-        if site.kind is SiteKind.MLP_ACT:
-            attribution, family = h * slope, Family.NEURON
-        else:
-            dictionary = library.at(site)
-            attribution, family = (feature_attribution(dictionary, dictionary.encode(h), slope), Family.FEATURE)
-        best = attribution.topk(min(max(COUNTS), len(attribution)))
-        found += [
-            (value, Unit(site, family, index))
-            for value, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        ]
-    found.sort(key=lambda pair: (-pair[0], pair[1]))
-    return [unit for _value, unit in found]
 
 
 def _after(lm: LanguageModel, library: Library, question: Question, units: Sequence[Unit]) -> float:
