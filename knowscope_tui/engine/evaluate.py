@@ -18,7 +18,7 @@ from knowscope_tui.core.units import Family, Site, Unit
 from knowscope_tui.engine.answers import answer_log_prob, batches, is_top
 from knowscope_tui.engine.generate import continuation
 from knowscope_tui.engine.hooks import capture
-from knowscope_tui.engine.library import Library
+from knowscope_tui.engine.library import Library, check_unit
 from knowscope_tui.engine.model import LanguageModel, Question
 
 BATCH_TOKENS = 4096
@@ -184,9 +184,13 @@ def _mean(values: Sequence[float]) -> float | None:
 def mean_activations(
     lm: LanguageModel, library: Library, units: Sequence[Unit], texts: Sequence[str]
 ) -> dict[Unit, float]:
-    """Mean activation of each unit over all tokens of `texts` but `<bos>`."""
+    """Mean activation of each unit over all tokens of `texts` but `<bos>`.
+
+    Raises `UsageError` for a unit that does not exist.
+    """
     by_site: dict[Site, list[Unit]] = {}
     for unit in units:
+        check_unit(lm, library, unit)
         by_site.setdefault(unit.site, []).append(unit)
     totals = dict.fromkeys(units, 0.0)
     count = 0

@@ -44,6 +44,7 @@ class Scope:
         self._is_demo = is_demo
         self._saved_edits = 0
         self._reports: list[EditReport] = []
+        self._known_means: dict[Unit, float] = {}
         self.facts: tuple[Fact, ...] = tuple(facts)
 
     @classmethod
@@ -163,9 +164,13 @@ class Scope:
         return before, generate.continuation(self._lm, question, changes, tokens)
 
     def _means(self, ablation: Ablation) -> dict[Unit, float]:
+        """Mean activations for `Mode.MEAN`, each measured once for the model as it stands."""
         if ablation.mode is not Mode.MEAN:
             return {}
-        return evaluate.mean_activations(self._lm, self._library, ablation.units, corpus.reference_texts())
+        missing = [unit for unit in ablation.units if unit not in self._known_means]
+        if missing:
+            self._known_means |= evaluate.mean_activations(self._lm, self._library, missing, corpus.reference_texts())
+        return self._known_means
 
     # --- editing ----------------------------------------------------------------------------------------------------
 
@@ -233,6 +238,7 @@ class Scope:
             self._journal.undo()
         else:
             self._reports.append(report)
+            self._known_means.clear()
         return report
 
     def _neighbors(self, spec: EditSpec, neighbors: Sequence[Fact] | None) -> tuple[Fact, ...]:
@@ -244,6 +250,7 @@ class Scope:
         """Takes the last edit back, bit for bit, and says how many remain. Raises `EditError` if there is none."""
         self._journal.undo()
         self._reports.pop()
+        self._known_means.clear()
         if self._saved_edits > len(self._journal):
             self._saved_edits = -1
         return len(self._journal)
