@@ -31,7 +31,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "edited"
         scope.save(folder)
-        print(f"plain transformers says: {PROMPT}{plain_transformers(folder)}")
+        print(f"plain transformers says: {plain_transformers(folder)}")
 
 
 def plain_transformers(folder: Path) -> str:
@@ -42,7 +42,7 @@ def plain_transformers(folder: Path) -> str:
     model = AutoModelForCausalLM.from_pretrained(folder)
     inputs = tokenizer(PROMPT, return_tensors="pt")
     said = model.generate(**inputs, max_new_tokens=6, do_sample=False)
-    return str(tokenizer.decode(said[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+    return str(tokenizer.decode(said[0], skip_special_tokens=True))
 
 
 if __name__ == "__main__":

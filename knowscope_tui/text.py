@@ -102,8 +102,8 @@ def figure(value: float) -> str:
         return f"{value:.0f}"
     if size >= 9.995:
         return f"{value:.1f}"
-    text = f"{value:.2f}"
-    return "0.00" if text == "-0.00" else text
+    text = f"{value:.3f}" if size < 0.0995 else f"{value:.2f}"
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def signed_percent(value: float | None) -> str:

@@ -69,6 +69,8 @@ def _show_rows(console: Console, rows: list[Row]) -> None:
         console.print(made)
         return
     labelled = any(label for label, _figures in rows)
+    if labelled:  # The label says in words what such a row's text cells would say again.
+        rows = [(label, {k: v for k, v in figures.items() if not isinstance(v, str)}) for label, figures in rows]
     columns = [(f"  {_words(str(key))}" if not labelled and not number else _words(str(key)), _side(value))
                for number, (key, value) in enumerate(rows[0][1].items())]  # fmt: skip
     made = table(*([("", "left")] if labelled else []), *columns)
@@ -101,6 +103,7 @@ _SHORT = {
     "delta_prob": "ΔProb",
     "fve": "FVE",
     "l0": "L0",
+    "positions_zeroed": "zeroed",
     "p": "P",
 }
 """The field's own short names for the figures of a card."""
@@ -115,7 +118,9 @@ def _value(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) >= 10 else f"{value:.3f}"
+        if abs(value) >= 10:
+            return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        return f"{value:.3f}".replace("-0.000", "0.000")
     if isinstance(value, list):
         return visible(", ".join(_value(entry) for entry in value))
     return visible(str(value))

@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from knowscope_tui.core.readings import Ablation, Effect, Mode, Reading, SiteReading, TokenProb
+from knowscope_tui.core.readings import Ablation, Effect, Mode, Rank, Reading, SiteReading, TokenProb
 from knowscope_tui.text import bar, cut, figure, probability, shade, share, token_text, visible
 
 STRONG, QUIET, HEAD = "bold", "dim", "bold"
@@ -114,10 +114,11 @@ def _units(console: Console, reading: Reading) -> Table:
     width = 8 if console.width < 100 else 14
     most_active = max(abs(row.activation) for row in reading.units)
     most_attributed = max(row.attribution for row in reading.units)
+    titles = {Rank.ACTIVATION: "activation", Rank.ATTRIBUTION: "attribution", Rank.DELTA_PROB: "ΔProb"}
+    titles[reading.ranked_by] += "▾"
     made = table(
-        ("unit", "left"), ("activation", "left"), ("", "right"), ("attribution", "left"), ("", "right"),
-        ("ΔProb", "left"), ("", "right"),
-    )  # fmt: skip
+        ("unit", "left"), *(column for title in titles.values() for column in ((title, "left"), ("", "right")))
+    )
     for row in reading.units:
         made.add_row(
             Text(str(row.unit), style=STRONG if row.selected else ""),

@@ -38,7 +38,9 @@ def show_verification(console: Console, report: VerifyReport) -> None:
     console.print(Text(f"{visible(report.checkpoint)} · method {visible(report.method)}", style=STRONG))
     if report.intact:
         console.print(
-            Text("✓ Every edited entry is as recorded; every other tensor is the base's, bit for bit.", "green")
+            Text(
+                "✓ Every edited entry is as recorded; every other tensor and file is the base's, bit for bit.", "green"
+            )
         )
     for problem in report.problems:
         console.print(Text(f"✗ {visible(problem)}", style="red"))

@@ -8,6 +8,7 @@ target and renamed into place when whole.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -47,7 +48,8 @@ def save(
     with _beside(target) as partial:
         hashes = _write_weights(source, partial, {delta.name: delta for delta in deltas}, on_progress)
         on_progress("Writing the record", 0.95)
-        _copy_other_files(source, partial)
+        for path in _other_files(source):
+            shutil.copyfile(path, partial / path.name)
         save_file(_as_tensors(deltas), partial / DELTA, metadata={"format": "pt"})
         whole = {
             "format": FORMAT,
@@ -86,7 +88,9 @@ def _beside(target: Path) -> Iterator[Path]:
 
 def _cannot_write(target: Path, error: Exception) -> SaveError:
     reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-    return SaveError(f"Cannot write {str(target)!r}: {reason}.", "Free some space or choose another folder.")
+    full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in reason
+    hint = "Free some space or choose another folder." if full else "Choose a folder that you can write to."
+    return SaveError(f"Cannot write {str(target)!r}: {reason}.", hint)
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -128,10 +132,10 @@ def apply_delta(tensor: Tensor, delta: WeightDelta) -> Tensor:
     return edited
 
 
-def _copy_other_files(source: Path, partial: Path) -> None:
-    for path in source.iterdir():
-        if path.is_file() and path.suffix in {".json", ".txt", ".model", ".jinja", ".md"} and path.name != RECORD:
-            shutil.copyfile(path, partial / path.name)
+def _other_files(source: Path) -> list[Path]:
+    """Configuration, tokenizer and whatever else belongs to a model and is no weight."""
+    suffixes = {".json", ".txt", ".model", ".jinja", ".md"}
+    return sorted(path for path in source.iterdir() if path.suffix in suffixes and path.name != RECORD)
 
 
 def _as_tensors(deltas: Sequence[WeightDelta]) -> dict[str, Tensor]:
@@ -173,8 +177,9 @@ class Saved:
 
 def read(folder: Path) -> Saved:
     """Reads the record and the delta of a saved checkpoint. Raises `SaveError` when there is none or it is broken."""
-    if not (folder / RECORD).is_file():
-        raise SaveError(f"{str(folder)!r} holds no {RECORD}.", "Name a folder that this program saved.")
+    for name in (RECORD, DELTA):
+        if not (folder / name).is_file():
+            raise SaveError(f"{str(folder)!r} holds no {name}.", "Name a folder that this program saved.")
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         tensors = load_file(folder / DELTA)
@@ -193,7 +198,10 @@ def read(folder: Path) -> Saved:
 
 
 def problems(saved: Saved, base: str) -> list[str]:
-    """What is wrong with a checkpoint, each in a sentence: tensors that are not the base's with the delta applied."""
+    """What is wrong with a checkpoint, each in a sentence.
+
+    Its tensors must be the base's with the delta applied, its other files the base's, byte for byte.
+    """
     source = base_folder(base)
     deltas = {delta.name: delta for delta in saved.deltas}
     found: list[str] = []
@@ -211,6 +219,10 @@ def problems(saved: Saved, base: str) -> list[str]:
         if not fits or not _same_bits(expected, _load(edited_tensors[name], name)):
             kind = "does not hold the recorded change" if name in deltas else "differs from the base"
             found.append(f"{name} {kind}.")
+    for path in _other_files(source):
+        copy = saved.folder / path.name
+        if not copy.is_file() or copy.read_bytes() != path.read_bytes():
+            found.append(f"{path.name} differs from the base.")
     return found
 
 

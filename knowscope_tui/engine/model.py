@@ -163,11 +163,15 @@ def load_model(source: str, *, device: str = "auto", dtype: str = "auto", name: 
     folder = typed_path(source)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ModelNotLoaded(f"The folder {source!r} holds no model: it has no config.json.", "Name a model folder.")
+    if not folder.is_dir() and (source.startswith(("/", ".", "~")) or source.count("/") > 1):
+        raise ModelNotLoaded(f"There is no folder {source!r}.", "Name a model folder, or a hub model as owner/name.")
     # transformers takes a second to import and is needed from here on only.
+    from huggingface_hub.utils import logging as hub_logging
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    hub_logging.get_logger().setLevel("ERROR")
     where = str(folder) if folder.is_dir() else source
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)

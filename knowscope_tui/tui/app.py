@@ -168,6 +168,10 @@ class KnowscopeApp(App[None]):
         elif not isinstance(self.screen, QuitScreen):
             self.push_screen(QuitScreen(self.main.scope.edits), self._quit_chosen)
 
+    def action_help_quit(self) -> None:
+        """Ctrl+C leaves as `q` does."""
+        self.call_later(self.action_quit)
+
     def _quit_chosen(self, choice: str | None) -> None:
         from knowscope_tui.tui.screens.save import SaveScreen
 

@@ -219,7 +219,7 @@ def disk_full(*_args: Any, **_kwargs: Any) -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [("save_file", disk_full), ("_copy_other_files", disk_full), ("_sha256", disk_full)],
+    [("save_file", disk_full), ("_other_files", disk_full), ("_sha256", disk_full)],
     ids=lambda pair: pair[0],
 )
 def test_a_full_disk_leaves_nothing_behind(
@@ -330,8 +330,19 @@ def test_a_truncated_or_missing_delta_is_one_sentence(saved: Path, kept: int) ->
     with pytest.raises(SaveError, match=r"record .* is broken"):
         read(saved)
     (saved / DELTA).unlink()
-    with pytest.raises(SaveError, match=r"record .* is broken"):
+    with pytest.raises(SaveError, match=r"holds no knowscope_delta\.safetensors"):
         read(saved)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_changed_or_missing_file_beside_the_weights_is_found(bench: Bench, saved: Path, name: str) -> None:
+    base = str(bench.base)
+    assert problems(read(saved), base) == []
+    content = (saved / name).read_text(encoding="utf-8")
+    (saved / name).write_text(content.replace("0", "1", 1), encoding="utf-8")
+    assert problems(read(saved), base) == [f"{name} differs from the base."]
+    (saved / name).unlink()
+    assert problems(read(saved), base) == [f"{name} differs from the base."]
 
 
 def test_truncated_weights_are_one_sentence(bench: Bench, saved: Path) -> None:

@@ -83,12 +83,12 @@ async def test_resizing_changes_the_layout_both_ways(drive: Any) -> None:
 async def test_the_footer_names_the_keys_at_eighty_columns(drive: Any) -> None:
     async with drive(size=(80, 24)) as it:
         keys = it.text("KeyBar")
-        for label in ("space toggle", "x clear", "e edit", "s save", "u undo", "/ filter", "? help", "^p commands"):
+        for label in ("space toggle", "x clear", "e edit", "s save", "u undo", "i fact", "? help", "^p commands"):
             assert label in keys
         await it.press("i")
         keys = it.text("KeyBar")
         assert "toggle" not in keys
-        assert "filter" not in keys
+        assert "i fact" not in keys
         assert "look" in keys
 
 

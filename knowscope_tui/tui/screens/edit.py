@@ -126,10 +126,10 @@ class EditScreen(Screen[None]):
             self.notify("One thing at a time: escape stops what runs.", severity="warning", markup=False)
         elif spec is None:
             self.notify(self._form.problem or "Choose units and a method first.", severity="warning", markup=False)
-        elif slot == "preview":
-            self._desk.ask(slot, lambda revision: PreviewEdit(revision, spec), self._hear_work, doing)
         else:
-            self._desk.ask(slot, lambda revision: ApplyEdit(revision, spec), self._hear_work, doing)
+            request = PreviewEdit if slot == "preview" else ApplyEdit
+            self._say(f"◌ {doing}…  escape stops it", "$warning")
+            self._desk.ask(slot, lambda revision: request(revision, spec), self._hear_work, doing)
 
     def action_preview(self) -> None:
         self._start("preview", "Previewing")

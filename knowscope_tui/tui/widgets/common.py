@@ -102,7 +102,7 @@ def _importance(key: FooterKey) -> int:
     return _ORDER.get(key.action, 0)
 
 
-_SELDOM = ("fact", "cycle_family", "cycle_sort", "cycle_positions", "cycle_mode", "app.next_theme")
+_SELDOM = ("filter", "cycle_family", "cycle_sort", "cycle_positions", "cycle_mode", "app.next_theme")
 _ORDER = {"app.help": 1, "command_palette": 2, "app.quit": 3} | dict.fromkeys(_SELDOM, 4)
 
 

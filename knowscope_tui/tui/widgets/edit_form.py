@@ -83,6 +83,7 @@ class EditForm(VerticalScroll, can_focus=False):
         yield Static("", id="plan")
 
     def on_mount(self) -> None:
+        self.query_one("#plan", Static).update(Content.styled("counting positions…", "$muted"))
         self.query_one("#tau2").tooltip = "The threshold τ2: weights above this share of the largest are zeroed."
         self._explain()
 

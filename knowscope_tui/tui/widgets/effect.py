@@ -38,7 +38,10 @@ class EffectPanel(Widget):
 
     def render(self) -> Content:
         width = self.content_size.width
-        lines = [Content("  ").join(self._head(width))]
+        head = self._head(width)
+        while len(head) > 1 and sum(piece.cell_length + 2 for piece in head) - 2 > width:
+            head.pop()
+        lines = [Content("  ").join(head)]
         if self._effect is not None:
             prompt = self._effect.prompt
             lines.append(_said("generates", prompt, self._effect.continuation_after, width, "bold"))

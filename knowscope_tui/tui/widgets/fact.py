@@ -20,6 +20,9 @@ from knowscope_tui.tui.messages import FactAsked
 from knowscope_tui.tui.widgets.common import SafeInput
 from knowscope_tui.tui.widgets.tokens import TokenStrip
 
+ROOM_FOR_VERDICT = 96
+"""Columns from which on the word that the model says instead has room beside the fact."""
+
 SUGGESTIONS = 8
 
 
@@ -124,7 +127,8 @@ class FactPanel(Vertical):
         figures = f"P {probability(reading.p_answer)}  rank {reading.rank:,}"
         verdict: list[tuple[str, str]] = [(figures, "bold")]
         if reading.rank > 1 and reading.top_tokens:
-            verdict.append((f"  says {cut(token_text(reading.top_tokens[0].token), 12)}", "$warning"))
+            if self.size.width >= ROOM_FOR_VERDICT:
+                verdict.append((f"  says {cut(token_text(reading.top_tokens[0].token), 12)}", "$warning"))
             self.query_one("#verdict").tooltip = "The answer is not what the model would say; this is its rank."
         else:
             self.query_one("#verdict").tooltip = "The answer is what the model would say."
