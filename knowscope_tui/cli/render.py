@@ -5,9 +5,9 @@ All text that is not this program's own goes through `visible` into `Text`, neve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -23,21 +23,12 @@ def drawn(console: Console, blocks: str) -> str:
     return blocks if console.encoding.lower().startswith("utf") else blocks.translate(_PLAIN_BARS)
 
 
-def quoted(text: str) -> Text:
-    """Foreign text, made harmless and set apart."""
-    return Text(visible(text), style=STRONG)
-
-
 def table(*columns: tuple[str, str]) -> Table:
     """A table without lines; each column is a title and `left` or `right`."""
     made = Table(box=None, header_style=HEAD, pad_edge=False, padding=(0, 2, 0, 0))
     for title, side in columns:
         made.add_column(title, justify="right" if side == "right" else "left", no_wrap=True, overflow="ellipsis")
     return made
-
-
-def indented(lines: Iterable[RenderableType]) -> Group:
-    return Group(*lines)
 
 
 def fact_line(prompt: str, answer: str) -> Text:
@@ -68,7 +59,9 @@ def show_reading(console: Console, reading: Reading) -> None:
 
 def _answer_line(reading: Reading) -> Text:
     line = Text.assemble(("P ", QUIET), probability(reading.p_answer), ("   rank ", QUIET), f"{reading.rank:,}")
-    if reading.rank > 1 and reading.top_tokens:
+    if not reading.says_answer and reading.rank == 1:
+        line.append("   right at first, but the model goes on otherwise", style="yellow")
+    elif reading.rank > 1 and reading.top_tokens:
         says = token_text(reading.top_tokens[0].token)
         line.append(f"   the model would rather say {says}", style="yellow")
     return line

@@ -9,7 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from knowscope_tui.cli.render import QUIET, STRONG, drawn, table
-from knowscope_tui.core.edits import EditReport, FactOutcome, ParameterChange, SavedCheckpoint, Scores, VerifyReport
+from knowscope_tui.core.edits import (
+    EditReport,
+    FactOutcome,
+    Method,
+    ParameterChange,
+    SavedCheckpoint,
+    Scores,
+    VerifyReport,
+)
 from knowscope_tui.core.units import Unit
 from knowscope_tui.text import bar, count, cut, file_size, percent, probability, share, signed_percent, visible
 
@@ -19,7 +27,9 @@ MOST_FACTS, MOST_UNITS = 20, 12
 def show_report(console: Console, report: EditReport) -> None:
     """What an edit changed and what that did."""
     plan = report.plan
-    head = f"method {plan.spec.method.value} · site {plan.spec.site.value} · τ2 {plan.tau2:g}"
+    sites = ", ".join(sorted({unit.site.kind.value for unit in plan.units}))
+    threshold = "" if plan.spec.method is Method.NEURONS else f" · τ2 {plan.tau2:g}"
+    head = f"method {plan.spec.method.value} · site {sites}{threshold}"
     console.print(Text(head, style=STRONG))
     _show_changes(console, plan.units, plan.parameters)
     _show_measured(console, report.before, report.after, report.facts, report.neighbors)

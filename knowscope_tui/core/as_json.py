@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from knowscope_tui.core.edits import EditPlan, EditReport, FactOutcome, ParameterChange, Scores, VerifyReport
+from knowscope_tui.core.edits import EditPlan, EditReport, FactOutcome, Method, ParameterChange, Scores, VerifyReport
 from knowscope_tui.core.readings import Ablation, Effect, Reading, TokenProb
 
 Json = dict[str, Any]
@@ -32,6 +32,7 @@ def reading_json(reading: Reading) -> Json:
         "position": reading.position,
         "p_answer": _number(reading.p_answer),
         "rank": reading.rank,
+        "says_answer": reading.says_answer,
         "ranked_by": reading.ranked_by.value,
         "top_tokens": _tokens(reading.top_tokens),
         "units": [
@@ -120,9 +121,9 @@ def parameters_json(parameters: Iterable[ParameterChange]) -> list[Json]:
 def plan_json(plan: EditPlan) -> Json:
     return {
         "method": plan.spec.method.value,
-        "site": plan.spec.site.value,
-        "top": plan.spec.top,
-        "tau2": plan.tau2,
+        "sites": sorted({unit.site.kind.value for unit in plan.units}),
+        "top": None if plan.spec.units else plan.spec.top,
+        "tau2": None if plan.spec.method is Method.NEURONS else plan.tau2,
         "seed": plan.spec.seed,
         "units": [str(unit) for unit in plan.units],
         "positions_zeroed": plan.positions_zeroed,

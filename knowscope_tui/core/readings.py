@@ -105,6 +105,8 @@ class Reading:
     position: int
     p_answer: float
     rank: int
+    says_answer: bool
+    """Whether greedy decoding gives the whole answer."""
     top_tokens: tuple[TokenProb, ...]
     units: tuple[UnitReading, ...]
     sites: tuple[SiteReading, ...]

@@ -94,7 +94,15 @@ def _cannot_write(target: Path, error: Exception) -> SaveError:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    files = [path for path in sorted(folder.glob("*.safetensors")) if path.name != DELTA]
+    """The files that transformers loads weights from: the single one if there is one, else those of the index."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    try:
+        named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values() if index.is_file() else ()
+    except (OSError, ValueError, KeyError, AttributeError):
+        raise ModelNotLoaded(f"{str(index)!r} is no index of weights.", "Fetch the model again.") from None
+    files = sorted({folder / name for name in named})
     if not files:
         raise ModelNotLoaded(f"There is no safetensors file in {str(folder)!r}.", "Save the base as safetensors first.")
     return files

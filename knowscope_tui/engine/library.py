@@ -175,13 +175,16 @@ def _read_sae_lens(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not isinstance(config, dict):
         raise DictionaryError(f"{_CONFIG} of {str(path)!r} is no JSON object.", "Fetch it again.")
     architecture = config.get("architecture", "standard")
-    if architecture not in _ARCHITECTURES:
+    activation = config.get("activation_fn", config.get("activation_fn_str", "relu"))
+    if architecture not in _ARCHITECTURES or activation != "relu":
+        architecture = architecture if architecture not in _ARCHITECTURES else activation
         raise DictionaryError(
             f"The dictionary {str(path)!r} is of architecture {architecture!r}.",
             f"Supported: {', '.join(_ARCHITECTURES)}.",
         )
-    if config.get("normalize_activations", "none") != "none":
+    scales = (tensors[name] for name in ("scaling_factor", "finetuning_scaling_factor") if name in tensors)
+    if config.get("normalize_activations") not in (None, False, "none") or any((s != 1).any() for s in scales):
         raise DictionaryError(
-            f"The dictionary {str(path)!r} normalizes its input.", "Save it with the normalization folded in."
+            f"The dictionary {str(path)!r} scales its input or features.", "Save it with the scales folded in."
         )
     return tensors, config

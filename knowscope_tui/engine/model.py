@@ -171,16 +171,27 @@ def load_model(source: str, *, device: str = "auto", dtype: str = "auto", name: 
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     hub_logging.get_logger().setLevel("ERROR")
     where = str(folder) if folder.is_dir() else source
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            where, dtype=chosen_dtype, attn_implementation="eager", use_safetensors=True, trust_remote_code=False
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            where,
+            dtype=chosen_dtype,
+            attn_implementation="eager",
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
         model.to(chosen_device)
     except Exception as error:
         raise _not_loaded(source, folder.is_dir(), error) from error
+    lacking = sorted(map(str, (*loaded["missing_keys"], *loaded["mismatched_keys"])))
+    if lacking:
+        raise ModelNotLoaded(
+            f"The model {source!r} lacks {len(lacking)} of its tensors, {lacking[0]} first.", "Fetch it again."
+        )
     return LanguageModel(model, tokenizer, source, name)
 
 
@@ -196,7 +207,7 @@ def base_folder(source: str) -> Path:
         return Path(snapshot_download(source, local_files_only=True))
     except (HFValidationError, LocalEntryNotFoundError, OSError):
         raise ModelNotLoaded(
-            f"The files of {source!r} are not on this machine.", "Open the model once first."
+            f"The files of {source!r} are not on this machine.", "Open it once first, or name its folder with --base."
         ) from None
 
 

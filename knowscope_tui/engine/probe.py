@@ -18,7 +18,7 @@ from torch import Tensor
 from knowscope_tui.core.readings import NeuronAttribution, Rank, Reading, SiteReading, UnitReading, relative_drop
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.engine.ablate import sweep
-from knowscope_tui.engine.answers import answer_rank, forward, probability, top_tokens
+from knowscope_tui.engine.answers import answer_rank, forward, is_top, probability, top_tokens
 from knowscope_tui.engine.attribution import gradients, integrated_gradients, unit_attribution
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel, Question
@@ -100,6 +100,7 @@ def read(
         position=place,
         p_answer=probability(logits, question),
         rank=answer_rank(logits, question),
+        says_answer=bool(is_top(logits[None], question)[0]),
         top_tokens=top_tokens(logits, question.last, lm),
         units=_units(by_site, place, ranked_by, max(top, exact), tau1),
         sites=tuple(_summary(units) for units in by_site),
@@ -145,14 +146,14 @@ def _units(by_site: Sequence[_SiteUnits], position: int, rank: Rank, top: int, t
         active = units.activation != 0
         strength = units.activation.abs() if rank is Rank.ACTIVATION else units.attribution
         best = strength.masked_fill(~active, -torch.inf).topk(min(top, int(active.sum())))
-        for index in best.indices.tolist():
-            activation = float(units.activation[index])
+        activations, attributions = (values[best.indices].tolist() for values in (units.activation, units.attribution))
+        for index, activation, attribution in zip(best.indices.tolist(), activations, attributions, strict=True):
             rows.append(
                 UnitReading(
                     unit=Unit(units.site, units.family, index),
                     position=position,
                     activation=activation,
-                    attribution=float(units.attribution[index]),
+                    attribution=attribution,
                     selected=activation > thresholds[units.site.kind],
                 )
             )

@@ -43,7 +43,6 @@ class ModelInfo:
     features_per_site: tuple[int, ...]
     """The distinct widths of the loaded dictionaries, ascending."""
     dictionaries: int
-    chat: bool = False
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
@@ -196,7 +195,7 @@ class EditPlanned(Event):
 
 @dataclass(frozen=True)
 class EditMeasured(Event):
-    """What an edit does; `edits` are now in the journal, of which the last `unsaved` ones are in no checkpoint."""
+    """What an edit does; `edits` are now in the journal; `unsaved` says that no checkpoint holds them."""
 
     report: EditReport
     edits: int

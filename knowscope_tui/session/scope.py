@@ -261,6 +261,8 @@ class Scope:
             raise EditError("There is no edit to save.", "Apply one first.")
         record = {"base_name": self._lm.name, "edits": [report_json(report) for report in self._reports]}
         base, target = self._lm.source, typed_path(str(folder))
+        if not self._is_demo and typed_path(base).is_dir():
+            record["base_name"] = str(typed_path(base).absolute())
         saved = checkpoint.save(base, self._journal.total(), record, target, on_progress)
         self._saved_edits = len(self._journal)
         return saved

@@ -6,6 +6,7 @@ Importing this module loads no torch; the session's thread does, behind the firs
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
@@ -163,7 +164,7 @@ class KnowscopeApp(App[None]):
         """Quits; asks first when the model in memory holds unsaved edits."""
         from knowscope_tui.tui.screens.quit import QuitScreen
 
-        if not self.main.scope.unsaved:
+        if not self.main.scope.unsaved and not self.desk.asking("apply"):
             self.exit()
         elif not isinstance(self.screen, QuitScreen):
             self.push_screen(QuitScreen(self.main.scope.edits), self._quit_chosen)
@@ -183,5 +184,7 @@ class KnowscopeApp(App[None]):
 
 def run(source: SourceSpec, theme: str | None = None, keymap: Mapping[str, str] | None = None) -> None:
     """Runs the terminal program until a person leaves it."""
+    # A closed terminal ends the program, which holds a model in memory, even where a parent ignored that signal.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     gc.disable()  # Collecting garbage while widgets are built costs a sixth of the time to the first paint.
     KnowscopeApp(source, theme=theme, keymap=keymap).run()

@@ -93,4 +93,5 @@ class Desk:
         return None
 
     def close(self) -> None:
-        self._runner.close(timeout=2.0)
+        # A save that is asked to stop still has to remove what it wrote.
+        self._runner.close(timeout=120.0 if self.asking("save") else 2.0)

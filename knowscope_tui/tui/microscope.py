@@ -230,6 +230,8 @@ class Microscope:
         return Fact(prompt, answer)
 
     def undo(self) -> None:
+        if self._desk.asking("undo"):
+            return
         self._desk.ask("undo", Undo, self._hear_undone, "Undoing the last edit")
 
     def _hear_undone(self, event: Event) -> None:

@@ -66,6 +66,7 @@ class StandInScope:
             position=2,
             p_answer=0.98,
             rank=1 if answer in (None, "Paris") else 7,
+            says_answer=answer in (None, "Paris"),
             top_tokens=(TokenProb(self.next_token, 0.98), TokenProb(" Lyon", 0.01)),
             units=units,
             sites=(

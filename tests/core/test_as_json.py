@@ -28,7 +28,7 @@ def reading(value: float) -> Reading:
     row = UnitReading(UNIT, 5, value, value, value)
     site = SiteReading(UNIT.site, Family.FEATURE, 1, value, value)
     top = (TokenProb(" Paris", value),)
-    return Reading("p", "a", ("<bos>", " p"), 1, value, 1, top, (row,), (site,), Rank.ATTRIBUTION)
+    return Reading("p", "a", ("<bos>", " p"), 1, value, 1, True, top, (row,), (site,), Rank.ATTRIBUTION)
 
 
 def scores(value: float | None) -> Scores:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -183,6 +184,19 @@ def test_a_base_in_shards_is_saved_in_the_same_shards(
     for name, parameter in reopened.model.named_parameters():
         assert torch.equal(parameter, live[name]), name
     journal.undo()
+
+
+def test_the_file_that_transformers_loads_is_the_one_that_is_edited(
+    tiny_folder: Path, sources: dict[SiteKind, Path], facts: list[Fact], tmp_path: Path
+) -> None:
+    """A shard that lies beside a whole file is not what is loaded."""
+    base = tmp_path / "base"
+    shutil.copytree(tiny_folder, base)
+    shutil.copyfile(base / "model.safetensors", base / "model-00001-of-00001.safetensors")
+    bench = open_bench(base, sources, facts[0])
+    bench.save(tmp_path / "edited")
+    assert_only_the_edit_differs(bench, tmp_path / "edited")
+    assert problems(read(tmp_path / "edited"), str(base)) == []
 
 
 def test_a_saved_checkpoint_can_itself_be_edited_and_saved(

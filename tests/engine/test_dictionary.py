@@ -310,7 +310,8 @@ def test_a_config_that_is_no_json_object_is_refused(
     ("config", "reason"),
     [
         ({"architecture": "gated"}, "is of architecture 'gated'"),
-        ({"normalize_activations": "layer_norm"}, "normalizes its input"),
+        ({"normalize_activations": "layer_norm"}, "scales its input"),
+        ({"architecture": "standard", "activation_fn_str": "topk"}, "is of architecture 'topk'"),
     ],
 )
 def test_an_architecture_that_would_be_read_wrongly_is_refused(
@@ -318,6 +319,14 @@ def test_an_architecture_that_would_be_read_wrongly_is_refused(
 ) -> None:
     write_sae_lens(tmp_path / "layer_1", tensors, SITE, **config)
     assert reason in refused(lm, tmp_path)
+
+
+def test_features_that_are_scaled_afterwards_are_refused(
+    lm: LanguageModel, tmp_path: Path, tensors: dict[str, Tensor]
+) -> None:
+    scaled = tensors | {"scaling_factor": torch.full_like(tensors["b_enc"], 2.0)}
+    write_sae_lens(tmp_path / "layer_1", scaled, SITE)
+    assert "scales its input or features" in refused(lm, tmp_path)
 
 
 def test_a_name_with_markup_and_control_characters_is_told_without_them_acting(

@@ -142,6 +142,19 @@ def test_a_model_with_truncated_weights_is_refused_in_one_sentence(tmp_path: Pat
     assert "\n" not in str(refused.value)
 
 
+def test_a_model_that_lacks_a_tensor_is_refused(tmp_path: Path, tiny_folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_folder, broken)
+    name = "model.layers.1.mlp.down_proj.weight"
+    tensors = load_file(broken / "model.safetensors")
+    del tensors[name]
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelNotLoaded, match=rf"lacks 1 of its tensors, {name} first"):
+        load_model(str(broken))
+
+
 def test_a_model_of_another_family_is_refused(tmp_path: Path, tiny_folder: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 

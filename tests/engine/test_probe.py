@@ -17,6 +17,7 @@ from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.probe import read, reading_position
 from knowscope_tui.errors import Cancelled, UsageError
+from knowscope_tui.session.scope import Scope
 from tests.tiny import D_MLP, LAYERS, activations, plain_logits
 
 BOTH = (Family.FEATURE, Family.NEURON)
@@ -210,3 +211,12 @@ def test_a_cancelled_reading_leaves_the_model_as_it_was(
 
     with pytest.raises(Cancelled):
         look(lm, library, question, exact=100, on_progress=cancel)
+
+
+def test_an_answer_that_is_right_only_at_first_is_not_what_the_model_says(demo_scope: Scope) -> None:
+    """Every token of an answer counts: a number with one wrong digit at its end is not known."""
+    fact = next(fact for fact in demo_scope.facts if fact.relation == "phone")
+    wrong = fact.answer[:-1] + ("1" if fact.answer[-1] != "1" else "2")
+    right, almost = (demo_scope.probe(fact.prompt, answer, families=(), top=1) for answer in (fact.answer, wrong))
+    assert right.says_answer
+    assert (almost.rank, almost.says_answer) == (1, False)

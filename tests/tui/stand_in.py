@@ -177,6 +177,7 @@ class StandIn:
             position,
             p,
             1 if answer == own and not self.edits else 4,
+            answer == own and not self.edits,
             self._top(own, self._p(request.prompt, own)),
             tuple(rows[: request.top]),
             _sites(rows),

@@ -208,3 +208,14 @@ async def test_quitting_without_saving_is_a_choice(drive: Any) -> None:
         await it.pilot.press("q")
         await it.until(lambda: it.app._exit)
         assert it.asked(Save) == []
+
+
+async def test_undo_pressed_twice_undoes_once_and_shows_it(drive: Any) -> None:
+    async with drive() as it:
+        await it.press("e", "a", "escape")
+        assert it.scope.edits == 1
+        it.scope.undo()
+        it.scope.undo()
+        await it.idle()
+        assert it.scope.edits == 0
+        assert it.notifications() == []

@@ -59,8 +59,11 @@ def build(folder: Path, *, quick: bool, on_progress: OnProgress) -> Json:
     """
     if folder.exists():
         raise SaveError(f"{str(folder)!r} already exists.", "Choose a folder that does not exist.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    except OSError as error:
+        raise SaveError(f"Cannot write {str(folder)!r}: {error.strerror}.", "Choose another folder.") from None
     try:
         content = _build(partial, QUICK if quick else FULL, on_progress)
         partial.chmod(0o755)

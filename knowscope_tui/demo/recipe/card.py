@@ -87,7 +87,7 @@ def _accuracy(lm: LanguageModel, pairs: Sequence[tuple[str, str]]) -> Json:
 
 
 def held_out_texts(taught: Sequence[TaughtFact]) -> list[str]:
-    """Text no part of which a dictionary was trained on: facts in their unseen phrasings, and other sentences."""
+    """Sentences that no dictionary was trained on: facts in their unseen phrasings, and other sentences."""
     told = [sentence(prompt, fact.fact.answer) for fact in taught for prompt in fact.unseen]
     return [*told, *reference_texts()]
 

@@ -101,7 +101,7 @@ class MainScreen(Screen[None]):
             self.scope.opened(event)
         elif isinstance(event, Failed):
             self._broken = True
-            self.query_one(UnitsTable).show_nothing("No model is open.")
+            self.query_one(UnitsTable).show_nothing("No model is open. Quit with q, and name a model folder.")
             self.query_one(UnitsTable).focus()
             self._failed(event)
 

@@ -22,8 +22,8 @@ from knowscope_tui.tui.widgets.common import NumberInput
 from knowscope_tui.tui.widgets.report import plan_lines
 
 METHODS: dict[Method, str] = {
-    Method.POSITIONS: "zeroes the weights that write most into the units on this fact",
-    Method.ROWS: "zeroes whole rows of the matrices, where the units point most",
+    Method.POSITIONS: "our reading of the paper: zeroes the weights that write most into the units on this fact",
+    Method.ROWS: "the literal reading: zeroes whole rows of the matrices, where the units point most",
     Method.NEURONS: "zeroes the columns of the strongest neurons: the older way",
     Method.RANDOM: "zeroes as many weights, drawn at random: the control",
 }
@@ -114,7 +114,7 @@ class EditForm(VerticalScroll, can_focus=False):
         except ValueError:
             self.problem = "τ2 is no number. Write one between 0 and 1, such as 0.05."
             return None
-        if tau2 is not None and not 0 < tau2 < 1:
+        if tau2 is not None and not 0 <= tau2 < 1:
             self.problem = "τ2 is a share of the largest value. Write a number between 0 and 1."
             return None
         if which != "off" and not top:

@@ -126,9 +126,10 @@ class FactPanel(Vertical):
         self.query_one(TokenStrip).show(reading.tokens, reading.position)
         figures = f"P {probability(reading.p_answer)}  rank {reading.rank:,}"
         verdict: list[tuple[str, str]] = [(figures, "bold")]
-        if reading.rank > 1 and reading.top_tokens:
+        if not reading.says_answer and reading.top_tokens:
             if self.size.width >= ROOM_FOR_VERDICT:
-                verdict.append((f"  says {cut(token_text(reading.top_tokens[0].token), 12)}", "$warning"))
+                says = cut(token_text(reading.top_tokens[0].token), 12)
+                verdict.append((f"  says {says}{'…' if reading.rank == 1 else ''}", "$warning"))
             self.query_one("#verdict").tooltip = "The answer is not what the model would say; this is its rank."
         else:
             self.query_one("#verdict").tooltip = "The answer is what the model would say."
