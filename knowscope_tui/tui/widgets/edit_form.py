@@ -22,8 +22,8 @@ from knowscope_tui.tui.widgets.common import NumberInput
 from knowscope_tui.tui.widgets.report import plan_lines
 
 METHODS: dict[Method, str] = {
-    Method.POSITIONS: "our reading of the paper: zeroes the weights that write most into the units on this fact",
-    Method.ROWS: "the literal reading: zeroes whole rows of the matrices, where the units point most",
+    Method.POSITIONS: "our reading: zeroes the weights that write most into the units",
+    Method.ROWS: "the literal reading: zeroes whole rows, where the units point most",
     Method.NEURONS: "zeroes the columns of the strongest neurons: the older way",
     Method.RANDOM: "zeroes as many weights, drawn at random: the control",
 }

@@ -45,7 +45,7 @@ def report_lines(report: EditReport) -> Content:
     """What the model says afterwards, the four figures with the mean probabilities behind them, the rings of Loc."""
     after, before = report.after, report.before
     others = count(report.neighbors, "other fact")
-    kept = f"of {others}, the share unchanged" if report.neighbors else "no other facts to measure on"
+    kept = f"kept, of {others}" if report.neighbors else "no other facts to measure on"
     lines = [
         *(_outcome(outcome) for outcome in report.facts[:8]),
         Content.styled(f"{'':6}{'before':>7}{'after':>8}{'':12}mean P of the answer", "$muted"),
