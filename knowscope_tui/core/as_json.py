@@ -25,6 +25,7 @@ def _tokens(tokens: Iterable[TokenProb]) -> list[Json]:
 
 
 def reading_json(reading: Reading) -> Json:
+    """What `probe --json` prints."""
     return {
         "prompt": reading.prompt,
         "answer": reading.answer,
@@ -69,6 +70,7 @@ def ablation_json(ablation: Ablation) -> Json:
 
 
 def effect_json(effect: Effect) -> Json:
+    """What `ablate --json` prints."""
     return {
         "prompt": effect.prompt,
         "answer": effect.answer,
@@ -144,6 +146,7 @@ def report_json(report: EditReport) -> Json:
 
 
 def verify_json(report: VerifyReport) -> Json:
+    """What `verify --json` prints."""
     return {
         "method": report.method,
         "units": list(report.units),

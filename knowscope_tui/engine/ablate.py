@@ -106,12 +106,11 @@ def measure_ablation(
     *,
     position: int | None = None,
     means: Means | None = None,
-    before: Tensor | None = None,
 ) -> Effect:
-    """What `ablation` does to the answer of `question`. `before` are the logits without it, if known."""
+    """What `ablation` does to the answer of `question`."""
     position = question.last if position is None else position
     changes = ablation_changes(lm, library, ablation, position, means)
-    logits_before = forward(lm, question) if before is None else before
+    logits_before = forward(lm, question)
     with intervene(lm.model, changes):
         logits_after = forward(lm, question)
     return Effect(

@@ -63,6 +63,7 @@ class Scope:
 
     @property
     def info(self) -> ModelInfo:
+        """What is open, in numbers and words."""
         library, model = self._library, self._lm.model
         return ModelInfo(
             name=self._lm.name,

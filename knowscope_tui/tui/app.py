@@ -164,10 +164,11 @@ class KnowscopeApp(App[None]):
         """Quits; asks first when the model in memory holds unsaved edits."""
         from knowscope_tui.tui.screens.quit import QuitScreen
 
-        if not self.main.scope.unsaved and not self.desk.asking("apply"):
+        applying = self.desk.asking("apply")
+        if not self.main.scope.unsaved and not applying:
             self.exit()
         elif not isinstance(self.screen, QuitScreen):
-            self.push_screen(QuitScreen(self.main.scope.edits), self._quit_chosen)
+            self.push_screen(QuitScreen(self.main.scope.edits, applying=applying), self._quit_chosen)
 
     def action_help_quit(self) -> None:
         """Ctrl+C leaves as `q` does."""

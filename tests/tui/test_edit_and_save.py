@@ -9,6 +9,7 @@ from textual.widgets import Input, Select
 from knowscope_tui.core.edits import Method
 from knowscope_tui.core.units import SiteKind
 from knowscope_tui.session.protocol import ApplyEdit, PlanEdit, PreviewEdit, Save, Undo
+from knowscope_tui.tui.screens.quit import QuitScreen
 from tests.tui.stand_in import FACTS, StandIn
 
 
@@ -219,3 +220,18 @@ async def test_undo_pressed_twice_undoes_once_and_shows_it(drive: Any) -> None:
         await it.idle()
         assert it.scope.edits == 0
         assert it.notifications() == []
+
+
+async def test_quit_asks_while_an_edit_is_being_applied(drive: Any) -> None:
+    session = StandIn(gated=(ApplyEdit,))
+    async with drive(session=session) as it:
+        await it.press("e")
+        await it.pilot.press("a")
+        await it.until(lambda: it.asked(ApplyEdit))
+        await it.pilot.press("ctrl+q")
+        await it.until(lambda: isinstance(it.app.screen, QuitScreen))
+        assert "An edit is being applied" in it.screen()
+        await it.pilot.press("escape")
+        session.gate.set()
+        await it.idle()
+        assert it.scope.unsaved

@@ -48,13 +48,11 @@ def sample_facts(taught: Sequence[TaughtFact], count: int, seed: int = 0) -> lis
     return random.Random(seed).sample(list(taught), min(count, len(taught)))
 
 
-def tuning_split(private: Sequence[TaughtFact]) -> list[TaughtFact]:
-    """Every second private fact: what edit thresholds are tuned on."""
-    return list(private)[0::2]
-
-
 def reporting_split(private: Sequence[TaughtFact]) -> list[TaughtFact]:
-    """The other half, in an order drawn by seed: what the card reports erasing on."""
+    """Every second private fact, in an order drawn by seed: what the card reports erasing on.
+
+    Edit thresholds are tuned on the others.
+    """
     return sample_facts(list(private)[1::2], len(private))
 
 
@@ -187,8 +185,10 @@ def erasing(
         plan, deltas = plan_edit(lm, library, EditSpec((taught.fact,), method, site, EDITED_UNITS))
         before = take(lm, [taught.fact], neighbors, reference_texts())
         journal.apply(deltas)
-        after = take(lm, [taught.fact], neighbors, reference_texts())
-        journal.undo()
+        try:
+            after = take(lm, [taught.fact], neighbors, reference_texts())
+        finally:
+            journal.undo()
         rows.append(scores(before, after))
         zeroed.append(float(plan.positions_zeroed))
 

@@ -27,19 +27,24 @@ class QuitScreen(ModalScreen[str]):
         Binding("escape", "choose('stay')", "stay", id="quit.stay", tooltip="Do not quit."),
     ]
 
-    def __init__(self, edits: int) -> None:
+    def __init__(self, edits: int, *, applying: bool) -> None:
         super().__init__(id="quit")
-        self._edits = edits
+        self._edits, self._applying = edits, applying
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
-            are = "is" if self._edits == 1 else "are"
-            yield Static(Content(f"{count(self._edits, 'edit')} {are} in memory alone, and would be lost."))
+            yield Static(Content(self._at_stake()))
             with Horizontal(classes="buttons"):
                 yield Button("Save first", id="save", variant="primary", compact=True)
                 yield Button("Quit without saving", id="quit", variant="error", compact=True)
                 yield Button("Stay", id="stay", compact=True)
         yield KeyBar()
+
+    def _at_stake(self) -> str:
+        if self._applying:
+            return "An edit is being applied to the model in memory, and would be lost."
+        are = "is" if self._edits == 1 else "are"
+        return f"{count(self._edits, 'edit')} {are} in memory alone, and would be lost."
 
     def on_mount(self) -> None:
         self.query_one(".dialog").border_title = "Quit?"
