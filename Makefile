@@ -58,9 +58,10 @@ $(BIN)/pip:
 		echo "Python cannot make a virtual environment here: on Debian and Ubuntu, apt install python3-venv." >&2; \
 		exit 1; }
 
-# The build backend comes first and from the constraints too, so that nothing unpinned runs.
+# The build backends (ours, and that of dependencies that come as source alone) come first and from the constraints too,
+# so that nothing unpinned runs.
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "==> installing (PyTorch is large: the first time takes some minutes)"
-	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt hatchling editables
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt hatchling editables setuptools
 	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $(STAMP)
