@@ -30,7 +30,7 @@ class Bare(App):
 Bare().run()
 """
 APP = "from knowscope_tui.cli.main import main; main(['open'])"
-VERBS = ("open", "probe", "ablate", "edit", "verify", "demo", "doctor")
+VERBS = ("open", "probe", "ablate", "edit", "verify", "saes", "cache", "demo", "doctor")
 
 
 def first_paint(code: str, marker: bytes, timeout: float = 60.0) -> float:

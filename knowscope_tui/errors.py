@@ -36,8 +36,28 @@ class DictionaryError(KnowscopeError):
     """A dictionary that is missing, broken, or does not fit the model."""
 
 
+class HubError(KnowscopeError):
+    """A model or dictionaries that the hub does not hand out: unknown, gated, out of reach, or damaged on the way."""
+
+
+class DoesNotFit(KnowscopeError):
+    """A model that does not fit where it was to go."""
+
+
 class DeviceError(KnowscopeError):
     """A device or dtype that this machine does not have."""
+
+
+def device_full(error: BaseException) -> DeviceError | None:
+    """What a person is told when `error` says that a device or this machine has no memory left; None for any other.
+
+    torch's is known by its name, because who asks has no torch.
+    """
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return DeviceError("This machine ran out of memory.", "Use --dtype bfloat16, or a smaller model.")
+    if type(error).__name__ != "OutOfMemoryError":
+        return None
+    return DeviceError("The device ran out of memory.", "Use less --sae-memory, --dtype bfloat16, or --device cpu.")
 
 
 class EditError(KnowscopeError):

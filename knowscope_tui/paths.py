@@ -27,3 +27,10 @@ def config_file() -> Path:
 def themes_folder() -> Path:
     """A person's own themes."""
     return config_folder() / "themes"
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/knowscope-tui`: what can be made again. A relative `$XDG_CACHE_HOME` is ignored."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(named) if named and Path(named).is_absolute() else Path.home() / ".cache"
+    return base / APP

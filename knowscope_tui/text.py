@@ -60,6 +60,18 @@ def cut(text: str, width: int) -> str:
     return text if cell_len(text) <= width else fit(text, width)
 
 
+def cut_middle(text: str, width: int) -> str:
+    """`text` in at most `width` cells, cut in its middle: for names that differ at their ends."""
+    if cell_len(text) <= width or width < 3:
+        return cut(text, width)
+    tail = ""
+    for character in reversed(text):
+        if cell_len(character + tail) > (width - 1) // 2:
+            break
+        tail = character + tail
+    return cut(text, width - cell_len(tail)) + tail
+
+
 def bar(share: float, width: int) -> str:
     """A bar of `width` cells, filled to `share` (0 to 1) in eighths of a cell."""
     if width <= 0:

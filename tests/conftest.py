@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 # Nothing here may reach out, and two workers on two cores are faster with a thread each.
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", WANDB_MODE="disabled", OMP_NUM_THREADS="1")
 
+# No test reads or writes the caches of whoever runs it, this program's or the hub's. Goes when the process ends.
+_CACHES = tempfile.TemporaryDirectory(prefix="knowscope-tests-", ignore_cleanup_errors=True)
+os.environ.update(XDG_CACHE_HOME=_CACHES.name, HF_HOME=os.path.join(_CACHES.name, "huggingface"))
+for _name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN"):
+    os.environ.pop(_name, None)
+
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -33,7 +40,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def lm(tiny_folder: Path) -> LanguageModel:
     """The tiny model, loaded. Shared: a test that changes it takes the change back."""
-    from knowscope_tui.engine.model import load_model
+    from knowscope_tui.engine.loading import load_model
 
     return load_model(str(tiny_folder), device="cpu", dtype="float32")
 
@@ -52,7 +59,7 @@ def sources(tiny_folder: Path, lm: LanguageModel) -> dict[SiteKind, Path]:
 def library(lm: LanguageModel, sources: dict[SiteKind, Path]) -> Library:
     from knowscope_tui.engine.library import load_library
 
-    return load_library(lm, sources)
+    return load_library(lm, sources.items())
 
 
 @pytest.fixture(scope="session")

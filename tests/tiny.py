@@ -99,7 +99,7 @@ def random_sae(activations: Tensor, seed: int) -> dict[str, Tensor]:
 def write_sae_lens(folder: Path, tensors: Mapping[str, Tensor], site: Site, **config: Any) -> None:
     """One dictionary in sae-lens's layout; `config` overrides keys of `cfg.json`, and None removes one."""
     folder.mkdir(parents=True)
-    d_in, d_sae = tensors["W_enc"].shape
+    d_in, d_sae = tensors["W_enc"].shape if "W_enc" in tensors else (D_MODEL, D_SAE)
     content = {
         "architecture": "jumprelu",
         "d_in": d_in,

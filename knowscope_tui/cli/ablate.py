@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from knowscope_tui.cli.options import Shared, finite, shared, unit, utf8
+from knowscope_tui.cli.options import Shared, Verb, shared
+from knowscope_tui.cli.words import finite, unit, utf8
 
 if TYPE_CHECKING:
     from knowscope_tui.core.readings import Mode
@@ -35,7 +36,7 @@ def mode_and_factor(text: str) -> tuple[Mode, float]:
     return Mode.SCALE, factor
 
 
-@click.command(epilog=EPILOG, short_help="Switch units off and see what becomes of the answer.")
+@click.command(cls=Verb, epilog=EPILOG, short_help="Switch units off and see what becomes of the answer.")
 @click.argument("prompt", type=utf8)
 @click.option("--answer", metavar="TEXT", type=utf8, required=True, help="The answer to watch.")
 @click.option(

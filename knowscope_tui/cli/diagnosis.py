@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from contextlib import suppress
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from knowscope_tui.errors import ConfigError, KnowscopeError
 
 PACKAGES = ("torch", "transformers", "sae-lens", "textual", "rich", "click", "safetensors", "huggingface-hub", "numpy")
 
-KNOWN = (
-    "google/gemma-2-2b",
-    "google/gemma-2-9b",
-    "google/gemma-scope-2b-pt-res",
-    "google/gemma-scope-2b-pt-mlp",
-    "google/gemma-scope-2b-pt-att",
-)
+KNOWN_MODELS = ("google/gemma-2-2b", "google/gemma-2-9b")
+KNOWN_RELEASES = tuple(f"gemma-scope-2b-pt-{part}-canonical" for part in ("res", "mlp", "att"))
 """What a person most likely wants from the hub."""
 
 Json = dict[str, Any]
 
 
 def diagnose() -> Json:
-    """Versions, devices, memory, the demo, the configuration file, and what the hub's cache holds."""
+    """Versions, devices, memory, the demo, the configuration file, what the caches hold, and what they lack."""
     cached = _cached()
-    names = {entry["name"] for entry in cached}
     return {
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),
@@ -38,7 +30,8 @@ def diagnose() -> Json:
         "demo": _demo(),
         "config": _config(),
         "cached": cached,
-        "missing": [name for name in KNOWN if name not in names],
+        "converted": _converted(),
+        "missing": _missing({entry["name"] for entry in cached}),
     }
 
 
@@ -75,14 +68,11 @@ def _devices() -> list[Json]:
 
 
 def _memory() -> dict[str, int | None]:
-    found: dict[str, int | None] = {"total_bytes": None, "available_bytes": None}
-    with suppress(AttributeError, OSError, ValueError):
-        found["total_bytes"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                found["available_bytes"] = int(line.split()[1]) * 1024
-    return found
+    """Of this machine, or of the container that this process runs in."""
+    from knowscope_tui.session.machine import host_memory
+
+    total, available = host_memory()
+    return {"total_bytes": total, "available_bytes": available}
 
 
 def _demo() -> Json:
@@ -100,6 +90,7 @@ def _demo() -> Json:
 
 
 def _config() -> Json:
+    from knowscope_tui.cli.source import configured
     from knowscope_tui.config import load_settings
     from knowscope_tui.paths import config_file
 
@@ -107,7 +98,7 @@ def _config() -> Json:
     if not file.is_file():
         return {"file": str(file), "state": "absent"}
     try:
-        load_settings(file)
+        configured(load_settings(file))
     except ConfigError as error:
         return {"file": str(file), "state": "broken", "what": error.what}
     return {"file": str(file), "state": "used"}
@@ -123,3 +114,33 @@ def _cached() -> list[Json]:
         return []
     rows = [{"name": repo.repo_id, "kind": repo.repo_type, "bytes": repo.size_on_disk} for repo in repositories]
     return sorted(rows, key=lambda row: (-int(row["bytes"]), row["name"]))
+
+
+def _converted() -> Json:
+    """The converted dictionaries: how many, their size, and how many are known to be broken."""
+    from knowscope_tui.paths import cache_folder
+
+    found: Json = {"folder": str(cache_folder()), "dictionaries": 0, "bytes": 0, "broken": 0}
+    with suppress(KnowscopeError, OSError):
+        from knowscope_tui.session import shelf
+
+        rows = shelf.cached()
+        found |= {
+            "dictionaries": len(rows),
+            "bytes": sum(row.bytes for row in rows),
+            "broken": sum(bool(row.problem) for row in rows),
+        }
+    return found
+
+
+def _missing(cached: set[str]) -> list[str]:
+    """Models that are not in the hub's cache, and releases whose usual set is not converted."""
+    lacking = [name for name in KNOWN_MODELS if name not in cached]
+    with suppress(KnowscopeError, OSError):
+        from knowscope_tui.session import shelf
+
+        states = {state.release.name: state for state in shelf.releases("canonical", "gemma-2-2b")}
+        for name in KNOWN_RELEASES:
+            if name in states and states[name].cached < states[name].usual:
+                lacking.append(name)
+    return lacking

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from knowscope_tui.cli.options import Shared, facts_in, own_fact, share, shared, site_kind, unit, utf8
+from knowscope_tui.cli.options import Shared, Verb, shared
+from knowscope_tui.cli.words import facts_in, own_fact, share, site_kind, unit, utf8
 from knowscope_tui.errors import SaveError, UsageError
 from knowscope_tui.paths import typed_path
 
@@ -32,7 +33,7 @@ A fact file holds one fact a line:
 The edit may use the edit_prompts; the paraphrases are only measured on."""
 
 
-@click.command(epilog=EPILOG, short_help="Erase facts from the weights, measure it, save a checkpoint.")
+@click.command(cls=Verb, epilog=EPILOG, short_help="Erase facts from the weights, measure it, save a checkpoint.")
 @click.argument("facts", required=False, metavar="[FACTS.jsonl]")
 @click.option("--prompt", metavar="TEXT", type=utf8, help="A fact to erase, instead of a file or beside it.")
 @click.option("--answer", metavar="TEXT", type=utf8, help="What the model says after --prompt.")

@@ -19,6 +19,8 @@ VERBS = {
     "ablate": "Switch units off and see what becomes of the answer.",
     "edit": "Erase facts from the weights, measure it, save a checkpoint.",
     "verify": "Hold a saved checkpoint against its base.",
+    "saes": "Browse, search and pull published dictionaries.",
+    "cache": "List, check and prune the converted dictionaries.",
     "demo": "The embedded demo: its card, its facts, its recipe.",
     "doctor": "Versions, device, memory, what is cached, what is missing.",
 }

@@ -6,16 +6,17 @@ import sys
 
 import click
 
-from knowscope_tui.cli.options import Shared, shared
+from knowscope_tui.cli.options import Shared, Verb, shared
 from knowscope_tui.errors import KnowscopeError, UsageError
 
 EPILOG = """\b
 Examples:
   knowscope-tui
+  knowscope-tui open google/gemma-2-2b
   knowscope-tui open ~/models/gemma-2-2b --sae resid_post=~/saes/res"""
 
 
-@click.command(epilog=EPILOG, short_help="Open the terminal UI (what no verb at all does too).")
+@click.command(cls=Verb, epilog=EPILOG, short_help="Open the terminal UI (what no verb at all does too).")
 @click.argument("named", required=False, metavar="[MODEL]")
 @shared
 def open(options: Shared, named: str | None) -> None:
@@ -37,14 +38,13 @@ def open(options: Shared, named: str | None) -> None:
 
 
 def _describe(options: Shared) -> None:
-    from dataclasses import asdict
-
     from knowscope_tui.cli import output
+    from knowscope_tui.cli.model_json import model_json
     from knowscope_tui.cli.progress import progress
 
     with progress(as_json=True) as tell:
         info = options.open(tell).info
-    output.write_json(asdict(info))
+    output.write_json(model_json(info))
 
 
 def _run(options: Shared) -> None:

@@ -1,131 +1,131 @@
-"""Options that every verb shares, and the words that more than one option understands.
-
-The core's values are imported when a word is read, not before: making their classes would slow down every `--help`.
-"""
+"""The options that every verb shares: which model is opened, with which dictionaries, and where."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from knowscope_tui.errors import UsageError
-from knowscope_tui.paths import typed_path
+from knowscope_tui.cli import words
 
 if TYPE_CHECKING:
-    from knowscope_tui.cli.progress import OnProgress
-    from knowscope_tui.core.facts import Fact
-    from knowscope_tui.core.units import SiteKind, Unit
+    from knowscope_tui.cli.progress import Teller
+    from knowscope_tui.core.memory import MemoryPlan
     from knowscope_tui.session.protocol import SourceSpec
     from knowscope_tui.session.scope import Scope
 
 T = TypeVar("T")
+Option = Callable[..., Any]
 
-
-def unit(text: str) -> Unit:
-    """A unit as it is written everywhere: 4.resid_post.f17."""
-    from knowscope_tui.core.units import Unit
-
-    return Unit.parse(text)
-
-
-def site_kind(text: str) -> SiteKind:
-    """A kind of site: resid_post, mlp_out, …"""
-    from knowscope_tui.core.units import SiteKind
-
-    return SiteKind.parse(text)
-
-
-def dictionaries(text: str) -> tuple[SiteKind, str]:
-    """Dictionaries of one kind of site: KIND=FOLDER."""
-    kind, equals, folder = text.partition("=")
-    if not equals or not folder:
-        raise click.BadParameter(f"{text!r} is not KIND=FOLDER, as in resid_post=saes/res.")
-    return site_kind(kind), folder
-
-
-def share(text: str) -> float:
-    """A finite number, 0 or more."""
-    number = finite(text)
-    if number is None or number < 0:
-        raise click.BadParameter(f"{text!r} is no number of 0 or more.")
-    return number
-
-
-def finite(text: str) -> float | None:
-    """The finite number that `text` spells, if it spells one."""
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def utf8(text: str) -> str:
-    """A prompt or an answer; bytes that are no UTF-8 are refused."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise click.BadParameter("it is not valid UTF-8.")
-    return text
+GROUPS = {
+    "Model": ("model", "device", "dtype", "chat", "offline"),
+    "Dictionaries": ("sae", "width", "l0", "layers", "sae_dtype", "sae_memory"),
+}
+"""How a verb's help groups the shared options, below its own."""
 
 
 class Shared(NamedTuple):
-    """What a person chose by the options of every verb; None and () where nothing was said."""
+    """What a person chose by the options of every verb, as it was typed; None, () and False where nothing was said."""
 
-    model: str | None
-    sae: tuple[tuple[SiteKind, str], ...]
-    device: str | None
-    dtype: str | None
-    json: bool
+    model: str | None = None
+    sae: tuple[str, ...] = ()
+    width: str | None = None
+    l0: str | None = None
+    layers: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    sae_dtype: str | None = None
+    sae_memory: str | None = None
+    chat: bool | None = None
+    offline: bool = False
+    json: bool = False
 
     def source(self) -> SourceSpec:
         """What to open: the options, and where they are silent the configuration file."""
-        from knowscope_tui.config import load_settings
-        from knowscope_tui.core.units import SiteKind
-        from knowscope_tui.session.protocol import SourceSpec
+        from knowscope_tui.cli.source import source_of
 
-        settings = load_settings()
-        model, dictionaries = self.model, dict(self.sae)
-        if model is None and settings.model is not None:
-            model = settings.model
-            dictionaries = {SiteKind.parse(kind): folder for kind, folder in settings.sae.items()} | dictionaries
-        return SourceSpec(
-            model=None if model == "demo" else model,
-            dictionaries=tuple(dictionaries.items()),
-            device=self.device or settings.device or "auto",
-            dtype=self.dtype or settings.dtype or "auto",
-        )
+        return source_of(self)
 
-    def open(self, on_progress: OnProgress) -> Scope:
-        """Opens it. torch is loaded here."""
+    def plan(self, tell: Teller) -> MemoryPlan:
+        """What opening it would take; nothing is loaded but torch."""
         source = self.source()
-        on_progress("Loading torch", None)
+        tell("Loading torch", None)
+        from knowscope_tui.session.scope import plan_for
+
+        return plan_for(source, tell)
+
+    def open(self, tell: Teller, on_plan: Callable[[MemoryPlan], None] = lambda plan: None) -> Scope:
+        """Opens it, and says what goes where unless it is the demo. torch is loaded here."""
+        source = self.source()
+        tell("Loading torch", None)
+        from knowscope_tui.cli.render_checks import plan_lines
         from knowscope_tui.session.scope import Scope
 
-        return Scope.open(source, on_progress)
+        def planned(plan: MemoryPlan) -> None:
+            on_plan(plan)
+            for line in plan_lines(plan) if source.model is not None else ():
+                tell.note(line)
+
+        scope = Scope.open(source, tell, on_plan=planned)
+        for remark in scope.info.remarks:
+            tell.note(remark)
+        return scope
 
 
-_MODEL = click.option(
-    "--model", metavar="MODEL", type=str, help="A folder or a hub name; without it (or as `demo`) the embedded demo."
+class Verb(click.Command):
+    """A verb whose help sets the shared options apart from its own."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {"Options": [], **{title: [] for title in GROUPS}}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            title = next((title for title, names in GROUPS.items() if parameter.name in names), "Options")
+            if record is not None:
+                sections[title].append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+MODEL = click.option(
+    "--model",
+    metavar="MODEL",
+    help="A folder or a hub name, @REVISION allowed; without it (or as `demo`) the embedded demo.",
 )
-_OTHERS = (
-    click.option(
-        "--sae",
-        metavar="KIND=FOLDER",
-        type=dictionaries,
-        multiple=True,
-        help="Dictionaries of one kind of site; may be repeated.",
-    ),
-    click.option("--device", metavar="DEVICE", type=str, help="auto, cpu, cuda or cuda:N."),
-    click.option(
-        "--dtype",
-        type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-        help="auto is bfloat16 on a GPU and float32 on the CPU.",
-    ),
+DEVICE = click.option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
+DTYPE = click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    help="auto is bfloat16 on a GPU and float32 on the CPU.",
+)
+CHAT = click.option("--chat/--no-chat", default=None, help="Put prompts through the model's chat template.")
+OFFLINE = click.option("--offline", is_flag=True, help="Fetch nothing; so does HF_HUB_OFFLINE=1.")
+SAE = click.option(
+    "--sae",
+    metavar="NAME",
+    type=words.dictionaries,
+    multiple=True,
+    help="A release (see `saes list`), KIND=FOLDER, or `none`; may be repeated. Without it the model's usual set.",
+)
+WIDTH = click.option("--width", metavar="N", type=words.width, help="Features: 16k, 65k, 1m.  [default: 16k]")
+L0 = click.option(
+    "--l0", metavar="N", type=words.l0, help="Active features a token, the closest there is.  [default: canonical]"
+)
+LAYERS = click.option("--layers", metavar="N-N", type=words.layers, help="Only these layers, as in 10-20.")
+SAE_DTYPE = click.option(
+    "--sae-dtype", type=click.Choice(["bfloat16", "float32"]), help="What they are kept in.  [default: bfloat16]"
+)
+SAE_MEMORY = click.option(
+    "--sae-memory",
+    metavar="SIZE",
+    type=words.memory,
+    help="GPU memory for encoders, as in 8GiB.  [default: what is free]",
 )
 as_json = click.option("--json", "json", is_flag=True, help="Write the result as JSON.")
+
+_BESIDE_MODEL = (SAE, WIDTH, L0, LAYERS, DEVICE, DTYPE, SAE_DTYPE, SAE_MEMORY, CHAT, OFFLINE, as_json)
 
 
 def shared(command: Callable[..., T]) -> Callable[..., T]:
@@ -135,7 +135,7 @@ def shared(command: Callable[..., T]) -> Callable[..., T]:
     def run(model: str | None, **rest: Any) -> T:
         return command(_taken(model, rest), **rest)
 
-    return _with(run, (_MODEL, *_OTHERS, as_json))
+    return with_options(run, (MODEL, *_BESIDE_MODEL))
 
 
 def shared_beside_model(command: Callable[..., T]) -> Callable[..., T]:
@@ -145,32 +145,15 @@ def shared_beside_model(command: Callable[..., T]) -> Callable[..., T]:
     def run(model: str | None, **rest: Any) -> T:
         return command(_taken(model, rest), model=model, **rest)
 
-    return _with(run, (*_OTHERS, as_json))
+    return with_options(run, _BESIDE_MODEL)
 
 
 def _taken(model: str | None, rest: dict[str, Any]) -> Shared:
-    return Shared(model, rest.pop("sae"), rest.pop("device"), rest.pop("dtype"), rest.pop("json"))
+    return Shared(model, **{name: rest.pop(name) for name in Shared._fields if name != "model"})
 
 
-def _with(command: Callable[..., T], options: Sequence[Callable[..., Any]]) -> Callable[..., T]:
+def with_options(command: Callable[..., T], options: Sequence[Option]) -> Callable[..., T]:
+    """`command` with `options`, which its help lists in this order."""
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def facts_in(file: str) -> list[Fact]:
-    """The facts of a file that was named on the command line. Raises `FactFileError`."""
-    from knowscope_tui.core.facts import read_facts
-
-    return read_facts(typed_path(file))
-
-
-def own_fact(prompt: str | None, answer: str | None) -> list[Fact]:
-    """The fact that --prompt and --answer spell, if any. Raises `UsageError` for half of one."""
-    if prompt is None and answer is None:
-        return []
-    if prompt is None or answer is None:
-        raise UsageError("--prompt and --answer belong together.", 'Give both: --prompt "…" --answer "…".')
-    from knowscope_tui.core.facts import Fact
-
-    return [Fact(prompt=prompt, answer=answer)]

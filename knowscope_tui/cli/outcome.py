@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import click
 
-from knowscope_tui.errors import KnowscopeError, UsageError
+from knowscope_tui.errors import KnowscopeError, UsageError, device_full
 
 DONE, FAILED, WRONG_USAGE, STOPPED = 0, 1, 2, 130
 
@@ -27,8 +27,8 @@ def outcome(run: Callable[[], Any], *, as_json: bool) -> int:
     """Carries `run` out and says on stderr what went wrong, if anything did; the exit code."""
     try:
         code = run()
-    except click.Abort:
-        _say("Stopped", "Stopped; nothing half-written was left behind.", "", STOPPED, as_json)
+    except click.Abort as stop:
+        _say("Stopped", str(stop) or "Stopped; nothing half-written was left behind.", "", STOPPED, as_json)
         return STOPPED
     except click.ClickException as error:
         return _click_error(error, as_json)
@@ -39,6 +39,10 @@ def outcome(run: Callable[[], Any], *, as_json: bool) -> int:
     except Exception as error:  # A fault of the program: a person gets a sentence, and a developer can ask for more.
         if os.environ.get("KNOWSCOPE_DEBUG"):
             raise
+        full = device_full(error)
+        if full is not None:
+            _say(type(full).__name__, full.what, full.hint, FAILED, as_json)
+            return FAILED
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         hint = "Please report this; KNOWSCOPE_DEBUG=1 shows where it happened."
         _say(type(error).__name__, f"Unexpected: {reason}", hint, FAILED, as_json)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from knowscope_tui.cli.options import Shared, share, shared, utf8
+from knowscope_tui.cli.options import Shared, Verb, shared
+from knowscope_tui.cli.words import share, utf8
 from knowscope_tui.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ Examples:
   knowscope-tui probe "The capital of France is" --rank delta-prob --json"""
 
 
-@click.command(epilog=EPILOG, short_help="Show which units carry a fact.")
+@click.command(cls=Verb, epilog=EPILOG, short_help="Show which units carry a fact.")
 @click.argument("prompt", type=utf8)
 @click.option("--answer", metavar="TEXT", type=utf8, help="What should follow; without it the model's own next word.")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Units to show.")

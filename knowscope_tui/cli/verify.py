@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from knowscope_tui.cli.options import Shared, facts_in, shared_beside_model
+from knowscope_tui.cli.options import Shared, Verb, shared_beside_model
+from knowscope_tui.cli.words import facts_in
 from knowscope_tui.paths import typed_path
 
 EPILOG = """\b
@@ -16,7 +17,7 @@ Examples:
 Exits with 1 when the weights are not what the checkpoint's record says."""
 
 
-@click.command(epilog=EPILOG, short_help="Hold a saved checkpoint against its base.")
+@click.command(cls=Verb, epilog=EPILOG, short_help="Hold a saved checkpoint against its base.")
 @click.argument("folder", metavar="DIR")
 @click.option("--facts", required=True, metavar="FACTS.jsonl", help="The facts that should be gone.")
 @click.option("--neighbors", metavar="FACTS.jsonl", help="Facts that must have stayed.")
@@ -25,7 +26,8 @@ Exits with 1 when the weights are not what the checkpoint's record says."""
 def verify(options: Shared, folder: str, facts: str, neighbors: str | None, model: str | None) -> int:
     """Compare the checkpoint in DIR with its base, tensor by tensor and fact by fact.
 
-    No dictionary is needed: --sae is understood, so that the same options fit every verb, and changes nothing.
+    No dictionary is needed: what is said of them is understood, so that the same options fit every verb, and changes
+    nothing.
     """
     asked = facts_in(facts)
     kept = facts_in(neighbors) if neighbors else None
@@ -44,6 +46,7 @@ def verify(options: Shared, folder: str, facts: str, neighbors: str | None, mode
             model,
             device=source.device,
             dtype=source.dtype,
+            offline=source.offline,
             on_progress=tell,
         )
     if options.json:

@@ -9,7 +9,10 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from knowscope_tui.core.checks import SelfTest
+from knowscope_tui.core.dictionaries import CachedDictionary, EntryState, Pulled, ReleaseState
 from knowscope_tui.core.edits import EditPlan, EditReport, FactOutcome, Method, ParameterChange, Scores, VerifyReport
+from knowscope_tui.core.memory import MemoryPlan
 from knowscope_tui.core.readings import Ablation, Effect, Reading, TokenProb
 
 Json = dict[str, Any]
@@ -159,4 +162,99 @@ def verify_json(report: VerifyReport) -> Json:
         "after": scores_json(report.after),
         "facts": [outcome_json(outcome) for outcome in report.facts],
         "checkpoint": report.checkpoint,
+    }
+
+
+# --- models and dictionaries ----------------------------------------------------------------------------------------
+
+
+def memory_json(plan: MemoryPlan) -> Json:
+    """What `doctor --plan --json` prints under `plan`. Sizes are bytes."""
+    return {
+        "device": plan.device,
+        "fits": not plan.problem,
+        "needs": [{"what": need.what, "place": need.place.value, "bytes": need.bytes} for need in plan.needs],
+        "free": {place.value: size for place, size in plan.room.items()},
+        "encoder_bytes": plan.encoder_bytes,
+        "encoder_budget": plan.encoder_budget,
+        "problem": plan.problem or None,
+        "hint": plan.hint or None,
+    }
+
+
+def self_test_json(test: SelfTest) -> Json:
+    """What `doctor --json` prints under `self_test`."""
+    return {
+        "passed": test.passed,
+        "parity": _number(test.parity),
+        "tokens": test.tokens,
+        "problems": list(test.problems),
+        "dictionaries": [
+            {
+                "site": str(check.site),
+                "source": check.source,
+                "features": check.features,
+                "dtype": check.dtype,
+                "l0": _number(check.l0),
+                "expected_l0": _number(check.expected_l0),
+                "explained": _number(check.explained),
+                "problem": check.problem or None,
+            }
+            for check in test.dictionaries
+        ],
+    }
+
+
+def release_json(state: ReleaseState) -> Json:
+    """A release as `saes list --json` prints it."""
+    release = state.release
+    return {
+        "name": release.name,
+        "model": release.model,
+        "repo": release.repo,
+        "sites": [kind.value for kind in release.kinds],
+        "layers": list(release.layers),
+        "widths": list(release.widths),
+        "dictionaries": len(release.entries),
+        "usual": state.usual,
+        "usual_bytes": state.usual_bytes,
+        "cached": state.cached,
+        "cached_bytes": state.cached_bytes,
+        "why_not": release.why_not or None,
+    }
+
+
+def entry_json(state: EntryState) -> Json:
+    """A dictionary of a release as `saes info --json` prints it."""
+    entry = state.entry
+    return {
+        "id": entry.id,
+        "site": str(entry.site) if entry.site else None,
+        "width": entry.width,
+        "l0": _number(entry.l0),
+        "canonical": entry.canonical,
+        "repo": entry.repo,
+        "path": entry.path,
+        "download_bytes": state.download_bytes,
+        "downloaded": state.downloaded,
+        "cached_bytes": state.cached_bytes,
+    }
+
+
+def pulled_json(pulled: Pulled) -> Json:
+    """What `saes pull --json` prints."""
+    return {"release": pulled.release, "made": pulled.made, "present": pulled.present, "bytes": pulled.bytes}
+
+
+def cached_json(cached: CachedDictionary) -> Json:
+    """A converted dictionary as `cache list --json` prints it; `used` is in seconds since 1970."""
+    return {
+        "name": cached.name,
+        "file": cached.file,
+        "site": str(cached.site),
+        "width": cached.width,
+        "dtype": cached.dtype,
+        "bytes": cached.bytes,
+        "used": _number(cached.used),
+        "problem": cached.problem or None,
     }

@@ -71,13 +71,19 @@ class Site:
 
     @classmethod
     def from_transformer_lens(cls, name: str) -> Site | None:
-        """The site that a TransformerLens hook name means, or None when it means none of ours."""
+        """The site that a TransformerLens hook name means, or None when it means none of ours.
+
+        What enters a layer, `hook_resid_pre`, is the tensor that left the one below it, `hook_resid_post`.
+        """
         match = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
         if match is None:
             return None
-        for kind, hook in _TRANSFORMER_LENS_HOOKS.items():
-            if match[2] == hook:
-                return cls(int(match[1]), kind)
+        layer, hook = int(match[1]), match[2]
+        if hook == "hook_resid_pre":
+            return cls(layer - 1, SiteKind.RESID_POST) if layer else None
+        for kind, known in _TRANSFORMER_LENS_HOOKS.items():
+            if hook == known:
+                return cls(layer, kind)
         return None
 
 

@@ -42,24 +42,26 @@ def _target(activation: Tensor, units: Sequence[Unit], ablation: Ablation, means
 
 
 def _feature_change(dictionary: Dictionary, units: Sequence[Unit], ablation: Ablation, means: Means) -> Change:
-    indices = torch.tensor([unit.index for unit in units], device=dictionary.W_dec.device)
+    numbers = [unit.index for unit in units]
 
     def change(rows: Tensor) -> Tensor:  # (batch, n, d_in)
+        indices = torch.tensor(numbers, device=rows.device)
         if ablation.substitute:
             features = dictionary.encode(rows)
             features[..., indices] = _target(features[..., indices], units, ablation, means)
-            return dictionary.decode(features).to(rows.dtype)
+            return dictionary.decode(features, rows).to(rows.dtype)
         z = dictionary.encode_some(rows, indices)  # (batch, n, n_units)
-        delta = (_target(z, units, ablation, means) - z) @ dictionary.W_dec[indices]
+        delta = dictionary.write(rows, _target(z, units, ablation, means) - z, indices)
         return (rows.to(delta.dtype) + delta).to(rows.dtype)
 
     return change
 
 
-def _neuron_change(units: Sequence[Unit], ablation: Ablation, means: Means, device: torch.device) -> Change:
-    indices = torch.tensor([unit.index for unit in units], device=device)
+def _neuron_change(units: Sequence[Unit], ablation: Ablation, means: Means) -> Change:
+    numbers = [unit.index for unit in units]
 
     def change(rows: Tensor) -> Tensor:  # (batch, n, d_mlp)
+        indices = torch.tensor(numbers, device=rows.device)
         changed = rows.clone()
         changed[..., indices] = _target(rows[..., indices], units, ablation, means).to(rows.dtype)
         return changed
@@ -93,7 +95,7 @@ def ablation_changes(
         if units[0].family is Family.FEATURE:
             change = _feature_change(library.at(site), units, ablation, means or {})
         else:
-            change = _neuron_change(units, ablation, means or {}, lm.device)
+            change = _neuron_change(units, ablation, means or {})
         changes[site] = _at(ablation.positions, position, change)
     return changes
 
@@ -139,17 +141,18 @@ def sweep(
     cache: Mapping[Site, Tensor],
     position: int,
     *,
-    batch: int = 64,
+    most: int = 64,
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> list[float]:
     """P(answer) with each of `units` alone zeroed at `position`, in their order: one batch row a unit.
 
     `cache` holds the activations without ablation, site → (1, pos, width): nothing below a unit's own site changes
-    when it alone is switched off, so what has to be taken away is known beforehand. `on_batch(done)` is called after
-    every batch and may raise to cancel.
+    when it alone is switched off, so what has to be taken away is known beforehand. Up to `most` rows run at once.
+    `on_batch(done)` is called after every batch and may raise to cancel.
     """
     order = sorted(range(len(units)), key=lambda index: units[index].site)
     p_after = [0.0] * len(units)
+    batch = lm.rows_at_once(len(question.input_ids), most)
     for start in range(0, len(order), batch):
         chunk = order[start : start + batch]
         changes = _row_changes([units[index] for index in chunk], library, cache, position)
@@ -174,8 +177,9 @@ def _row_changes(
         indices = torch.tensor([units[row].index for row in rows], device=cache[site].device)
         if units[rows[0]].family is Family.FEATURE:
             dictionary = library.at(site)
-            z = dictionary.encode_some(cache[site][0, position], indices)  # (n_rows,)
-            changes[site] = _subtract(rows, position, z[:, None] * dictionary.W_dec[indices])
+            h = cache[site][0, position]
+            z = dictionary.encode_some(h, indices)  # (n_rows,)
+            changes[site] = _subtract(rows, position, z[:, None] * dictionary.rows(indices) * dictionary.write_scale(h))
         else:
             changes[site] = _clear(rows, position, indices)
     return changes

@@ -45,9 +45,14 @@ def gradients(
     )
 
 
-def feature_attribution(dictionary: Dictionary, z: Tensor, slope: Tensor) -> Tensor:
-    """Gradient × activation of features: z (..., d_sae), slope (..., d_in) → (..., d_sae)."""
-    return z * (slope.to(dictionary.W_dec.dtype) @ dictionary.W_dec.T)
+def feature_attribution(dictionary: Dictionary, activation: Tensor, z: Tensor, slope: Tensor) -> Tensor:
+    """Gradient × activation of features at one token: activation and slope (d_in,), z (d_sae,) → (d_sae,).
+
+    Only the decoder rows of active features are fetched; the others' attribution is zero.
+    """
+    active = z.nonzero()[:, 0]
+    writes = dictionary.rows(active) @ (slope.to(torch.float32) * dictionary.write_scale(activation))  # (n_active,)
+    return torch.zeros_like(z).index_put((active,), z[active] * writes)
 
 
 def unit_attribution(library: Library, site: Site, activation: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,7 +62,7 @@ def unit_attribution(library: Library, site: Site, activation: Tensor, slope: Te
         return a, a * slope.to(torch.float32)
     dictionary = library.at(site)
     z = dictionary.encode(activation)
-    return z, feature_attribution(dictionary, z, slope)
+    return z, feature_attribution(dictionary, activation, z, slope)
 
 
 def strongest(attribution: Mapping[Site, Tensor], top: int) -> tuple[Unit, ...]:

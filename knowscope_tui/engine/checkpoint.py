@@ -9,11 +9,11 @@ target and renamed into place when whole.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -27,11 +27,15 @@ from torch import Tensor
 
 from knowscope_tui.core.edits import SavedCheckpoint
 from knowscope_tui.engine.editing import WeightDelta
-from knowscope_tui.engine.model import base_folder
+from knowscope_tui.engine.hashes import sha256
+from knowscope_tui.engine.loading import base_folder
 from knowscope_tui.errors import ModelNotLoaded, SaveError
 
 RECORD, DELTA = "knowscope_edit.json", "knowscope_delta.safetensors"
 FORMAT = 1
+
+_FROM_LAYER_LIST = re.compile(r"[^.]+\.\d+\..+")
+"""The tail of a parameter's name that begins with the list of layers: `layers.0.mlp.down_proj.weight`."""
 
 OnProgress = Callable[[str, float | None], None]
 
@@ -54,7 +58,7 @@ def save(
         whole = {
             "format": FORMAT,
             "base": {"name": record.get("base_name", base), "sha256": hashes},
-            "delta_sha256": _sha256(partial / DELTA),
+            "delta_sha256": sha256(partial / DELTA),
             "versions": _versions(),
             **{key: value for key, value in record.items() if key != "base_name"},
         }
@@ -113,11 +117,12 @@ def _write_weights(
 ) -> dict[str, str]:
     """Copies the weight files, edited where `deltas` say so; the base files' hashes by name."""
     files = _weight_files(source)
-    left = dict(deltas)
+    stored = _index(source)
+    left = {stored_name(name, stored): delta for name, delta in sorted(deltas.items())}
     hashes: dict[str, str] = {}
     for number, path in enumerate(files):
         on_progress(f"Writing {path.name}", number / len(files) * 0.9)
-        hashes[path.name] = _sha256(path)
+        hashes[path.name] = sha256(path)
         with safe_open(path, framework="pt") as file:
             info, names = file.metadata(), list(file.keys())
         edited = [name for name in names if name in left]
@@ -128,9 +133,28 @@ def _write_weights(
         for name in edited:
             tensors[name] = apply_delta(tensors[name], left.pop(name))
         save_file(tensors, partial / path.name, metadata=info)
-    if left:
-        raise SaveError(f"The base has no parameter {min(left)!r}.", "Open the base again and repeat the edit.")
     return hashes
+
+
+def stored_name(name: str, stored: Collection[str]) -> str:
+    """The one of the `stored` names under which a checkpoint keeps the parameter that the model calls `name`.
+
+    It is `name` itself, or else the only one with the same tail from the list of layers on: transformers renames while
+    it loads. The hub's GPT-2 keeps `transformer.h.0.mlp.c_proj.weight` as `h.0.mlp.c_proj.weight`, a multimodal Gemma 3
+    `model.language_model.layers.0.…` as `language_model.model.layers.0.…`. Raises `SaveError` for none or several.
+    """
+    if name in stored:
+        return name
+    tail = _FROM_LAYER_LIST.search(name)
+    alike = sorted(key for key in stored if tail and f".{key}".endswith(f".{tail[0]}"))
+    if not alike:
+        raise SaveError(f"The base has no parameter {name!r}.", "Open the base again and repeat the edit.")
+    if len(alike) > 1:
+        raise SaveError(
+            f"The base has {len(alike)} parameters that {name!r} may be: {', '.join(map(repr, alike))}.",
+            "Save the base with `save_pretrained` and open what that wrote.",
+        )
+    return alike[0]
 
 
 def apply_delta(tensor: Tensor, delta: WeightDelta) -> Tensor:
@@ -153,14 +177,6 @@ def _as_tensors(deltas: Sequence[WeightDelta]) -> dict[str, Tensor]:
         tensors[f"{delta.name}.values"] = delta.values.cpu().contiguous()
         tensors[f"{delta.name}.shape"] = torch.tensor(delta.shape)
     return tensors
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _versions() -> dict[str, str]:
@@ -211,11 +227,16 @@ def problems(saved: Saved, base: str) -> list[str]:
     Its tensors must be the base's with the delta applied, its other files the base's, byte for byte.
     """
     source = base_folder(base)
-    deltas = {delta.name: delta for delta in saved.deltas}
     found: list[str] = []
-    if saved.record.get("delta_sha256") != _sha256(saved.folder / DELTA):
+    if saved.record.get("delta_sha256") != sha256(saved.folder / DELTA):
         found.append(f"{DELTA} is not the one that was recorded.")
     base_tensors, edited_tensors = _index(source), _index(saved.folder)
+    deltas: dict[str, WeightDelta] = {}
+    for delta in saved.deltas:
+        try:
+            deltas[stored_name(delta.name, base_tensors)] = delta
+        except SaveError as error:
+            found.append(error.what)
     for name in sorted(base_tensors.keys() | edited_tensors.keys()):
         if name not in base_tensors or name not in edited_tensors:
             found.append(f"{name} is in only one of base and checkpoint.")

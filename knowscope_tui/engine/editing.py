@@ -5,16 +5,17 @@ positions" of the second MLP matrix W (`down_proj.weight`, d_model × d_mlp) whe
 never published. Two readings of it, and two baselines:
 
 - `positions` (the default): W[j, k] writes c_jk = g_j · d_j · W[j, k] · a_k / r into the feature on this fact, where
-  a = `mlp_act` at the reading position, g = 1 + weight is the gain of `post_feedforward_layernorm`, which stands
-  between W and the residual stream, and r the root mean square it divides by. Entries with c_jk > τ2 · max c are
-  zeroed. c is summed over the fact's prompt and its `edit_prompts`; the maximum is taken over all matrices that
-  write to the unit.
+  a = `mlp_act` at the reading position, g is the gain of the RMS norm that stands between W and the residual stream
+  and r the root mean square it divides by; in a family without a norm there both are 1. Entries with
+  c_jk > τ2 · max c are zeroed. c is summed over the fact's prompt and its `edit_prompts`; the maximum is taken over
+  all matrices that write to the unit.
 - `rows` (literal): row j of W is zeroed wherever |d_j| > τ2 · max |d|.
 - `neurons`: whole columns k of W are zeroed, for the neurons of strongest attribution (Dai et al. 2022).
 - `random`: as many entries as `positions` zeroes in each matrix, drawn at random from it.
 
 A `resid_post` or `resid_mid` feature is written to by `down_proj` of its own layer and of every layer below it;
-`positions` changes all of these, `rows` the nearest one. The attention's `o_proj` also writes there and is left alone.
+`positions` changes all of these, `rows` the nearest one. The attention's output projection and the biases also write
+there and are left alone.
 """
 
 from __future__ import annotations
@@ -31,7 +32,14 @@ from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.engine.attribution import gradients, strongest, unit_attribution
 from knowscope_tui.engine.library import Library, check_unit
 from knowscope_tui.engine.model import LanguageModel
-from knowscope_tui.engine.sites import down_proj, down_proj_name, post_feedforward_gain
+from knowscope_tui.engine.sites import (
+    down_proj,
+    down_proj_name,
+    layer_device,
+    post_feedforward_gain,
+    stored_layout,
+    text_config,
+)
 from knowscope_tui.errors import EditError
 
 DEFAULT_TAU2 = {Method.POSITIONS: 0.07, Method.ROWS: 0.3, Method.NEURONS: 0.0, Method.RANDOM: 0.07}
@@ -46,7 +54,10 @@ EDITABLE_KINDS = (SiteKind.MLP_OUT, SiteKind.RESID_MID, SiteKind.RESID_POST)
 
 @dataclass(frozen=True)
 class WeightDelta:
-    """The exact change of one parameter: `values` (n,) go to the flat, ascending `indices` (n,) of it."""
+    """The exact change of one parameter: `values` (n,) go to the flat, ascending `indices` (n,) of it.
+
+    `shape` and `indices` are in the parameter's own layout, which is (d_mlp, d_model) in some families.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -141,10 +152,15 @@ def _gather(lm: LanguageModel, library: Library, spec: EditSpec, fact: Fact) -> 
 
 
 def _normed(lm: LanguageModel, layer: int, mlp_act: Tensor) -> Tensor:
-    """a / r: `mlp_act` over the root mean square of what `down_proj` makes of it, (d_mlp,), float32."""
+    """a / r: `mlp_act` over the root mean square of what `down_proj` makes of it, (d_mlp,), float32.
+
+    r is 1 where no norm follows.
+    """
     a = mlp_act.to(torch.float32)
+    if post_feedforward_gain(lm.model, layer) is None:
+        return a
     written = down_proj(lm.model, layer).to(torch.float32) @ a  # (d_model,)
-    rms = (written.square().mean() + lm.model.config.rms_norm_eps).sqrt()
+    rms = (written.square().mean() + text_config(lm.model).rms_norm_eps).sqrt()
     normed: Tensor = a / rms
     return normed
 
@@ -158,12 +174,15 @@ def _mask(
         mask = torch.zeros_like(down_proj(lm.model, layer), dtype=torch.bool)
         mask[:, unit.index] = True
         return {layer: mask}
-    d = library.at(unit.site).W_dec[unit.index]  # (d_model,)
+    d = library.at(unit.site).rows(torch.tensor([unit.index]))[0]  # (d_model,)
     writers = _writers(unit.site)
     if method is Method.ROWS:
         rows = d.abs() > tau2 * d.abs().max()
         nearest = writers[-1:]
-        return {writer: rows[:, None].expand_as(down_proj(lm.model, writer)) for writer in nearest}
+        return {
+            writer: rows.to(layer_device(lm.model, writer))[:, None].expand_as(down_proj(lm.model, writer))
+            for writer in nearest
+        }
     contribution = {writer: _contribution(lm, writer, d, evidence) for writer in writers}
     largest = max((float(c.max()) for c in contribution.values()), default=0.0)
     return {writer: (c > tau2 * largest) & (c > 0) for writer, c in contribution.items()}
@@ -178,8 +197,9 @@ def _writers(site: Site) -> list[int]:
 
 def _contribution(lm: LanguageModel, layer: int, d: Tensor, evidence: _Evidence) -> Tensor:
     """c_jk = g_j · d_j · W[j, k] · a_k / r, summed over phrasings: (d_model, d_mlp), float32."""
-    g = post_feedforward_gain(lm.model, layer)
-    return (g * d)[:, None] * down_proj(lm.model, layer).to(torch.float32) * evidence.normed_act[layer]
+    g, d = post_feedforward_gain(lm.model, layer), d.to(layer_device(lm.model, layer))
+    scaled = d if g is None else g * d  # (d_model,)
+    return scaled[:, None] * down_proj(lm.model, layer).to(torch.float32) * evidence.normed_act[layer]
 
 
 def _shuffled(masks: Mapping[int, Tensor], seed: int) -> dict[int, Tensor]:
@@ -195,6 +215,8 @@ def _shuffled(masks: Mapping[int, Tensor], seed: int) -> dict[int, Tensor]:
 
 
 def _zeroing(lm: LanguageModel, layer: int, mask: Tensor) -> WeightDelta:
-    indices = mask.flatten().nonzero()[:, 0]
+    """The delta that zeroes what `mask`, (d_model, d_mlp), marks."""
+    stored = stored_layout(lm.model, mask)
+    indices = stored.flatten().nonzero()[:, 0]
     values = torch.zeros(len(indices), dtype=lm.dtype, device=indices.device)
-    return WeightDelta(down_proj_name(layer), tuple(mask.shape), indices, values)
+    return WeightDelta(down_proj_name(lm.model, layer), tuple(stored.shape), indices, values)

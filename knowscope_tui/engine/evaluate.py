@@ -22,7 +22,7 @@ from knowscope_tui.engine.library import Library, check_unit
 from knowscope_tui.engine.model import LanguageModel, Question
 
 BATCH_TOKENS = 4096
-"""Tokens in one forward; bounds the logits held at once."""
+"""Tokens in one forward, where the logits of so many may be held at once."""
 
 RINGS = ("same subject", "same relation", "unrelated")
 
@@ -74,7 +74,7 @@ def know(lm: LanguageModel, questions: Sequence[Question]) -> list[Known]:
     """What the model as it stands knows of each question, in order."""
     found: list[Known] = [Known(False, 0.0)] * len(questions)
     longest = max((len(question.input_ids) for question in questions), default=1)
-    for batch in batches(questions, max(1, BATCH_TOKENS // longest)):
+    for batch in batches(questions, lm.rows_at_once(longest, max(1, BATCH_TOKENS // longest))):
         rows = [questions[index].input_ids for index in batch]
         logits = lm.model(input_ids=lm.tensor(rows), use_cache=False).logits
         for row, index in zip(logits, batch, strict=True):
@@ -87,8 +87,9 @@ def know(lm: LanguageModel, questions: Sequence[Question]) -> list[Known]:
 @torch.no_grad()
 def perplexity(lm: LanguageModel, texts: Sequence[str]) -> float:
     """exp of the mean negative log-probability per token of `texts`, each read from `<bos>`."""
-    rows = [lm.encode(text) for text in texts]
-    size = max(1, BATCH_TOKENS // max(map(len, rows)))
+    rows = [lm.encode_text(text) for text in texts]
+    longest = max(map(len, rows))
+    size = lm.rows_at_once(longest, max(1, BATCH_TOKENS // longest))
     total, count = 0.0, 0
     rows.sort(key=len)
     for start in range(0, len(rows), size):
@@ -196,12 +197,12 @@ def mean_activations(
     count = 0
     with capture(lm.model, by_site) as cache:
         for text in texts:
-            tokens = lm.tensor([lm.encode(text)])
+            tokens = lm.tensor([lm.encode_text(text)])
             lm.model(input_ids=tokens, use_cache=False, logits_to_keep=1)
             count += tokens.shape[1] - 1
             for site, group in by_site.items():
-                indices = torch.tensor([unit.index for unit in group], device=lm.device)
                 h = cache[site][0, 1:]  # (pos - 1, width)
+                indices = torch.tensor([unit.index for unit in group], device=h.device)
                 if group[0].family is Family.FEATURE:
                     summed = library.at(site).encode_some(h, indices).sum(dim=0)
                 else:

@@ -1,43 +1,32 @@
-"""Where dictionaries come from, and the set of them in use.
-
-Two layouts on disk are read, both without pickle:
-
-- sae-lens: a folder with `cfg.json` and `sae_weights.safetensors`;
-- Gemma Scope: a folder with `params.npz`, usually `layer_N/width_W/average_l0_X/params.npz`.
-
-A *source* folder is one such folder, or holds many below it; the layer is read from `cfg.json`'s hook name or from a
-`layer_N` in the path.
-"""
+"""The dictionaries in use, and how they get there from what a person named."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
-
+from knowscope_tui.core.dictionaries import Choice, DictionarySource, Entry
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
-from knowscope_tui.engine.dictionary import Dictionary, make_dictionary
+from knowscope_tui.engine.dictionary import Dictionary, Spec, make_dictionary
 from knowscope_tui.engine.model import LanguageModel
+from knowscope_tui.engine.residency import EncoderPool
+from knowscope_tui.engine.shelf import converted, folders, published, registry
+from knowscope_tui.engine.shelf.availability import file_of
+from knowscope_tui.engine.shelf.interpret import Parts, interpret
 from knowscope_tui.engine.sites import n_layers, width
 from knowscope_tui.errors import DictionaryError, UsageError
+from knowscope_tui.paths import typed_path
 
-_CONFIG, _WEIGHTS, _PARAMS = "cfg.json", "sae_weights.safetensors", "params.npz"
-_ARCHITECTURES = ("jumprelu", "standard")
+OnProgress = Callable[[str, float | None], None]
 
 
 class Library:
-    """The dictionaries in use, one a site."""
+    """The dictionaries in use, one a site, and the pool that holds their encoders."""
 
-    def __init__(self, dictionaries: Iterable[Dictionary] = ()) -> None:
+    def __init__(self, dictionaries: Iterable[Dictionary] = (), pool: EncoderPool | None = None) -> None:
         self._by_site = {dictionary.site: dictionary for dictionary in dictionaries}
+        self.pool = pool or EncoderPool()
 
     @property
     def sites(self) -> list[Site]:
@@ -54,7 +43,7 @@ class Library:
     def at(self, site: Site) -> Dictionary:
         """The dictionary at `site`. Raises `UsageError` that says where there are some."""
         if site not in self._by_site:
-            where = ", ".join(kind.value for kind in self.kinds) or "none: pass --sae KIND=FOLDER"
+            where = ", ".join(kind.value for kind in self.kinds) or "none: pass --sae"
             raise UsageError(f"No dictionary is loaded at {site}.", f"Sites with dictionaries: {where}.")
         return self._by_site[site]
 
@@ -73,118 +62,132 @@ def check_unit(lm: LanguageModel, library: Library, unit: Unit) -> None:
         )
 
 
-def load_library(lm: LanguageModel, sources: Mapping[SiteKind, Path]) -> Library:
-    """Loads every dictionary found in `sources` (site kind → folder) onto the model's device.
-
-    Raises `DictionaryError`: nothing found, broken file, or a width or layer that the model does not have.
-    """
-    dictionaries: dict[Site, Dictionary] = {}
-    for kind, folder in sources.items():
-        for path in _find(folder):
-            dictionary = _read(path, kind, lm)
-            if dictionary.site in dictionaries:
-                raise DictionaryError(
-                    f"Two dictionaries for {dictionary.site} lie in {str(folder)!r}.",
-                    "Name the folder of one width and one L0.",
-                )
-            dictionaries[dictionary.site] = dictionary
-    return Library(dictionaries.values())
+# --- what was named -------------------------------------------------------------------------------------------------
 
 
-def _find(folder: Path) -> list[Path]:
-    """The folders at or below `folder` that hold a dictionary."""
-    if not folder.is_dir():
-        raise DictionaryError(f"There is no dictionary folder {str(folder)!r}.", "Name it as --sae KIND=FOLDER.")
-    found = sorted({path.parent for name in (_CONFIG, _PARAMS) for path in folder.rglob(name)})
-    if not found:
-        raise DictionaryError(
-            f"No dictionary lies in {str(folder)!r}.",
-            f"A dictionary is a folder with {_CONFIG} and {_WEIGHTS}, or with {_PARAMS}.",
+@dataclass(frozen=True)
+class Wanted:
+    """Dictionaries to be opened: those in folders, and entries of releases."""
+
+    folders: tuple[tuple[SiteKind, Path], ...] = ()
+    entries: tuple[Entry, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """What a person should know of how these were chosen, each in a sentence."""
+
+
+def wanted(sources: Sequence[DictionarySource], choice: Choice) -> Wanted:
+    """What `sources` and `choice` name. Raises `DictionaryError` or `UsageError`."""
+    chosen = [entry for source in sources if source.release for entry in registry.entries_of(source.release, choice)]
+    check_choice(choice, named=bool(chosen))
+    named = [(source.kind, typed_path(source.folder)) for source in sources if source.folder and source.kind]
+    return Wanted(tuple(named), tuple(chosen))
+
+
+def check_choice(choice: Choice, *, named: bool) -> None:
+    """Raises `UsageError` for a choice where no release was named to choose from."""
+    if not named and choice != Choice():
+        raise UsageError(
+            "--width, --l0 and --layers choose among the dictionaries of a release, and none was named.",
+            "Name one with --sae RELEASE, or leave them out.",
         )
-    return found
 
 
-def _read(path: Path, kind: SiteKind, lm: LanguageModel) -> Dictionary:
-    tensors, config = _read_params(path / _PARAMS) if (path / _PARAMS).is_file() else _read_sae_lens(path)
-    site = _site_of(path, kind, config)
-    if not 0 <= site.layer < n_layers(lm.model):
+def usual(model: str | None, layers: int, choice: Choice, *, sae_dtype: str, offline: bool) -> Wanted:
+    """The usual set beside the published model `model`: every site that its releases and its layers have.
+
+    Where nothing may be fetched it is what is here, with a remark on what is not.
+    """
+    entries = [entry for name in registry.usual_releases(model) for entry in registry.entries_of(name, choice)]
+    within = tuple(entry for entry in entries if entry.site and entry.site.layer < layers)
+    if not offline:
+        return Wanted(entries=within)
+    here = tuple(entry for entry in within if file_of(entry, sae_dtype).is_file())
+    if len(here) == len(within):
+        return Wanted(entries=within)
+    lacking = sorted({entry.release for entry in within} - {entry.release for entry in here}) or [within[0].release]
+    remark = (
+        f"{len(within) - len(here)} of the {len(within)} usual dictionaries are not here, and nothing may be fetched "
+        f"(offline): `knowscope-tui saes pull {lacking[0]}` brings some."
+    )
+    return Wanted(entries=here, remarks=(remark,))
+
+
+# --- opening them ---------------------------------------------------------------------------------------------------
+
+
+def load_library(
+    lm: LanguageModel,
+    in_folders: Iterable[tuple[SiteKind, Path]] = (),
+    entries: Sequence[Entry] = (),
+    *,
+    sae_dtype: str = "bfloat16",
+    offline: bool = False,
+    pool: EncoderPool | None = None,
+    on_progress: OnProgress = lambda doing, fraction: None,
+) -> Library:
+    """Opens every dictionary found in `in_folders` (site kind, folder) and of `entries`.
+
+    Nothing is read before it is used. Raises `DictionaryError` or `HubError`: nothing found, broken file, two for one
+    site, or a width or layer that the model does not have.
+    """
+    kept = pool or EncoderPool()
+    opened: dict[Site, Dictionary] = {}
+    for kind, folder in in_folders:
+        for path in folders.find(folder):
+            _put(opened, _fitting(lm, _parts_of_folder(path, kind, sae_dtype)), kept)
+    for number, entry in enumerate(entries):
+        file = published.obtain(
+            entry, sae_dtype, offline=offline, on_progress=numbered(on_progress, number, len(entries))
+        )
+        _put(opened, _fitting(lm, converted.open_(file)), kept)
+    return Library(opened.values(), kept)
+
+
+def numbered(on_progress: OnProgress, number: int, total: int) -> OnProgress:
+    """Progress of one dictionary as progress through all."""
+
+    def tell(doing: str, fraction: float | None) -> None:
+        share = (number + (fraction or 0.0)) / total
+        on_progress(f"Dictionary {number + 1} of {total}: {doing}", share)
+
+    return tell
+
+
+def _parts_of_folder(path: Path, kind: SiteKind, sae_dtype: str) -> Parts:
+    """The dictionary in a folder: mapped as it lies, or, as an npz, from its converted copy."""
+    npz = path / folders.NPZ
+    if not npz.is_file():
+        return interpret(folders.read(path, kind), kind)
+    file = published.obtain_folder(path, npz, lambda: interpret(folders.read(path, kind), kind), sae_dtype)
+    parts = converted.open_(file)
+    if parts.spec.site.kind is not kind:
+        return interpret(folders.read(path, kind), kind)
+    return parts
+
+
+def _fitting(lm: LanguageModel, parts: Parts) -> Parts:
+    spec = parts.spec
+    if not 0 <= spec.site.layer < n_layers(lm.model):
         raise DictionaryError(
-            f"The dictionary {str(path)!r} is for layer {site.layer} and the model has {n_layers(lm.model)} layers.",
+            f"The dictionary {spec.source!r} is for layer {spec.site.layer} and the model has "
+            f"{n_layers(lm.model)} layers.",
             "Pick the dictionaries of this model.",
         )
-    dictionary = make_dictionary(
-        site,
-        {name: tensor.to(lm.device) for name, tensor in tensors.items()},
-        str(path),
-        subtract_b_dec=bool(config.get("apply_b_dec_to_input", True)),  # sae-lens's default
-    )
-    expected = width(lm.model, kind)
-    if dictionary.d_in != expected:
+    expected = width(lm.model, spec.site.kind)
+    if spec.d_in != expected:
         raise DictionaryError(
-            f"The dictionary {str(path)!r} reads {dictionary.d_in} numbers, and {kind} of this model has {expected}.",
+            f"The dictionary {spec.source!r} reads {spec.d_in} numbers, and {spec.site.kind} of this model has "
+            f"{expected}.",
             "Pick the dictionaries of this model and site.",
         )
-    return dictionary
+    return parts
 
 
-def _site_of(path: Path, kind: SiteKind, config: Mapping[str, Any]) -> Site:
-    """The site from the config's hook name, else from `layer_N` in the path."""
-    metadata = config.get("metadata")
-    hook = config.get("hook_name") or (metadata.get("hook_name") if isinstance(metadata, dict) else None)
-    if isinstance(hook, str):
-        site = Site.from_transformer_lens(hook)
-        if site is None:
-            raise DictionaryError(
-                f"The dictionary {str(path)!r} reads {hook!r}, which is no site here.",
-                f"Use one that reads {Site(0, kind).transformer_lens_name.replace('0', 'N', 1)!r}.",
-            )
-        if site.kind is not kind:
-            raise DictionaryError(
-                f"The dictionary {str(path)!r} reads {site.kind}, not {kind}.", f"Pass it as --sae {site.kind}=FOLDER."
-            )
-        return site
-    layers = re.findall(r"layer_(\d+)", str(path))
-    if not layers:
+def _put(opened: dict[Site, Dictionary], parts: Parts, pool: EncoderPool) -> None:
+    spec: Spec = parts.spec
+    if spec.site in opened:
         raise DictionaryError(
-            f"The layer of the dictionary {str(path)!r} is not known.", "Put it in a folder called layer_N."
+            f"Two dictionaries for {spec.site} were named: {opened[spec.site].source!r} and {spec.source!r}.",
+            "Name the folder of one width and one L0.",
         )
-    return Site(int(layers[-1]), kind)
-
-
-def _read_params(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Gemma Scope's npz. `allow_pickle` stays off: an object array is refused before any of it runs."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            tensors = {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}
-            return tensors, {"apply_b_dec_to_input": False}
-    except Exception as error:  # NumPy, zipfile, zlib and tokenize each raise their own for corrupt bytes.
-        pickled = "pickle" in str(error).lower()
-        reason = "it holds pickled objects, which are never loaded" if pickled else "it is cut short or no npz file"
-        raise DictionaryError(f"Cannot read {str(path)!r}: {reason}.", "Fetch it again.") from None
-
-
-def _read_sae_lens(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        config = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
-        tensors = load_file(path / _WEIGHTS)
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or "it is cut short or not valid"
-        if isinstance(error, FileNotFoundError):
-            reason = f"it has no {_WEIGHTS}"
-        raise DictionaryError(f"Cannot read the dictionary {str(path)!r}: {reason}.", "Fetch it again.") from None
-    if not isinstance(config, dict):
-        raise DictionaryError(f"{_CONFIG} of {str(path)!r} is no JSON object.", "Fetch it again.")
-    architecture = config.get("architecture", "standard")
-    activation = config.get("activation_fn", config.get("activation_fn_str", "relu"))
-    if architecture not in _ARCHITECTURES or activation != "relu":
-        architecture = architecture if architecture not in _ARCHITECTURES else activation
-        raise DictionaryError(
-            f"The dictionary {str(path)!r} is of architecture {architecture!r}.",
-            f"Supported: {', '.join(_ARCHITECTURES)}.",
-        )
-    scales = (tensors[name] for name in ("scaling_factor", "finetuning_scaling_factor") if name in tensors)
-    if config.get("normalize_activations") not in (None, False, "none") or any((s != 1).any() for s in scales):
-        raise DictionaryError(
-            f"The dictionary {str(path)!r} scales its input or features.", "Save it with the scales folded in."
-        )
-    return tensors, config
+    opened[spec.site] = make_dictionary(spec, parts.tensors, pool)

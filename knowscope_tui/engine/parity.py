@@ -17,7 +17,7 @@ def parity(lm: LanguageModel, texts: Sequence[str]) -> float:
     sites = [Site(layer, kind) for layer in range(lm.n_layers) for kind in SiteKind]
     largest = 0.0
     for text in texts:
-        tokens = lm.tensor([lm.encode(text)])
+        tokens = lm.tensor([lm.encode_text(text)])
         plain = lm.model(input_ids=tokens, use_cache=False).logits
         with capture(lm.model, sites):
             hooked = lm.model(input_ids=tokens, use_cache=False).logits

@@ -1,14 +1,15 @@
-"""Which Hugging Face module carries each site. The only file that spells `model.layers`.
+"""Which module of a model carries each site, in words that hold for every family.
 
 | site | where | last dimension |
 |---|---|---|
-| `attn_z` | input of `self_attn.o_proj` | heads × head_dim |
-| `resid_mid` | input of `pre_feedforward_layernorm` | d_model |
-| `mlp_act` | input of `mlp.down_proj` | d_mlp |
-| `mlp_out` | output of `post_feedforward_layernorm` | d_model |
+| `attn_z` | input of the attention's output projection | heads × head_dim |
+| `resid_mid` | input of the norm in front of the MLP | d_model |
+| `mlp_act` | input of the MLP's second matrix, `down_proj` | d_mlp |
+| `mlp_out` | output of the MLP, or of the norm that some families put after it | d_model |
 | `resid_post` | output of the decoder layer, before the final norm | d_model |
 
-`resid_mid` goes two ways: into that norm, and past it to the layer's end, where `mlp_out` is added to it.
+`resid_mid` goes two ways: into that norm, and past it to the layer's end, where `mlp_out` is added to it. What the
+modules are called in which family is in `families.py`.
 """
 
 from __future__ import annotations
@@ -20,17 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from knowscope_tui.core.units import Site, SiteKind
-from knowscope_tui.errors import ModelNotLoaded, UsageError
-
-_MODULES = {
-    SiteKind.ATTN_Z: ("self_attn.o_proj", "input"),
-    SiteKind.RESID_MID: ("pre_feedforward_layernorm", "input"),
-    SiteKind.MLP_ACT: ("mlp.down_proj", "input"),
-    SiteKind.MLP_OUT: ("post_feedforward_layernorm", "output"),
-    SiteKind.RESID_POST: ("", "output"),
-}
-
-SUPPORTED_MODEL_TYPES = ("gemma2",)
+from knowscope_tui.engine.families import ModelFamily, family_of
+from knowscope_tui.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -46,16 +38,17 @@ class Tap:
 
 
 def check_family(model: Any) -> None:
-    """Raises `ModelNotLoaded` when no table here covers the model's family."""
-    model_type = model.config.model_type
-    if model_type not in SUPPORTED_MODEL_TYPES:
-        raise ModelNotLoaded(
-            f"A model of type {model_type!r} has no site table.", f"Use one of: {', '.join(SUPPORTED_MODEL_TYPES)}."
-        )
+    """Raises `ModelNotLoaded`, with the list of what is supported, when the model's family is not."""
+    family_of(model.config.model_type)
+
+
+def text_config(model: Any) -> Any:
+    """The configuration of the language model, which a multimodal model keeps inside its own."""
+    return model.config.get_text_config()
 
 
 def n_layers(model: Any) -> int:
-    return len(model.model.layers)
+    return len(_layers(model))
 
 
 def check_layer(model: Any, layer: int) -> None:
@@ -67,41 +60,79 @@ def check_layer(model: Any, layer: int) -> None:
 def tap(model: Any, site: Site) -> Tap:
     """Where `site` passes in `model`. Raises `UsageError` for a layer that does not exist."""
     check_layer(model, site.layer)
-    path, side = _MODULES[site.kind]
-    layer = model.model.layers[site.layer]
+    path, side = _place(_family(model), site.kind)
+    layer = _layers(model)[site.layer]
     return Tap(layer.get_submodule(path), side, layer if site.kind is SiteKind.RESID_MID else None)
 
 
 def width(model: Any, kind: SiteKind) -> int:
     """The last dimension of the activation at `kind`."""
-    layer = model.model.layers[0]
-    if kind is SiteKind.ATTN_Z:
-        return int(layer.self_attn.o_proj.in_features)
-    if kind is SiteKind.MLP_ACT:
-        return int(layer.mlp.down_proj.in_features)
-    return int(model.config.hidden_size)
+    if kind not in (SiteKind.ATTN_Z, SiteKind.MLP_ACT):
+        return int(text_config(model).hidden_size)
+    family = _family(model)
+    path, _side = _place(family, kind)
+    weight: Tensor = _layers(model)[0].get_submodule(path).weight
+    return weight.shape[0 if family.conv1d else 1]
 
 
-def down_proj_name(layer: int) -> str:
-    """The parameter name of a layer's second MLP matrix, (d_model, d_mlp), as in the checkpoint."""
-    return f"model.layers.{layer}.mlp.down_proj.weight"
+def layer_device(model: Any, layer: int) -> torch.device:
+    """The device that `layer` computes on. Raises `UsageError` for a layer that does not exist."""
+    return down_proj(model, layer).device
+
+
+def down_proj_name(model: Any, layer: int) -> str:
+    """The name of a layer's second MLP matrix among the model's parameters."""
+    family = _family(model)
+    return f"{family.layers}.{layer}.{family.down_proj}.weight"
 
 
 def down_proj(model: Any, layer: int) -> Tensor:
-    """W^(2) of `layer`, (d_model, d_mlp): its rows write into the residual stream, its columns are neurons."""
+    """W^(2) of `layer`, (d_model, d_mlp): its rows write into the residual stream, its columns are neurons.
+
+    It is the parameter, or a view of it where the family stores it the other way round.
+    """
     check_layer(model, layer)
-    weight: Tensor = model.model.layers[layer].mlp.down_proj.weight
-    return weight
+    weight: Tensor = _layers(model)[layer].get_submodule(_family(model).down_proj).weight
+    return stored_layout(model, weight)
 
 
-def post_feedforward_gain(model: Any, layer: int) -> Tensor:
-    """1 + weight of the norm between `down_proj` and the residual stream, (d_model,), float32."""
-    norm = model.model.layers[layer].post_feedforward_layernorm
-    gain: Tensor = 1.0 + norm.weight.detach().to(torch.float32)
-    return gain
+def stored_layout(model: Any, table: Tensor) -> Tensor:
+    """A (d_model, d_mlp) table in the layout of the parameter that holds `down_proj`, or one in that layout back."""
+    return table.T if _family(model).conv1d else table
+
+
+def post_feedforward_gain(model: Any, layer: int) -> Tensor | None:
+    """The gain of the RMS norm between `down_proj` and the residual stream, (d_model,), float32.
+
+    None where the family has no norm there.
+    """
+    family = _family(model)
+    if family.norm_offset is None:
+        return None
+    weight: Tensor = _layers(model)[layer].get_submodule(family.mlp_out).weight
+    return family.norm_offset + weight.detach().to(torch.float32)
 
 
 def embedding(model: Any) -> nn.Module:
     """The token embedding: the first thing every forward runs."""
     module: nn.Module = model.get_input_embeddings()
     return module
+
+
+def _family(model: Any) -> ModelFamily:
+    return family_of(model.config.model_type)
+
+
+def _layers(model: Any) -> Any:
+    return model.get_submodule(_family(model).layers)
+
+
+def _place(family: ModelFamily, kind: SiteKind) -> tuple[str, str]:
+    """The path inside a decoder layer of the module that carries `kind`, and which side of it."""
+    return {
+        SiteKind.ATTN_Z: (family.attn_out, "input"),
+        SiteKind.RESID_MID: (family.mlp_norm, "input"),
+        SiteKind.MLP_ACT: (family.down_proj, "input"),
+        SiteKind.MLP_OUT: (family.mlp_out, "output"),
+        SiteKind.RESID_POST: ("", "output"),
+    }[kind]

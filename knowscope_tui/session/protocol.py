@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from knowscope_tui.core.checks import SelfTest
+from knowscope_tui.core.dictionaries import Choice, DictionarySource, EntryState, Pulled, ReleaseState
 from knowscope_tui.core.edits import EditPlan, EditReport, EditSpec, SavedCheckpoint
 from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.memory import MemoryPlan
 from knowscope_tui.core.readings import Ablation, Effect, NeuronAttribution, Rank, Reading
-from knowscope_tui.core.units import Family, SiteKind
+from knowscope_tui.core.units import Family, Site, SiteKind
 
 
 @dataclass(frozen=True)
@@ -19,10 +22,31 @@ class SourceSpec:
     """Which model and dictionaries to open. No model means the demo with its own dictionaries."""
 
     model: str | None = None
-    dictionaries: tuple[tuple[SiteKind, str], ...] = ()
-    """Site kind and folder, for each `--sae KIND=FOLDER`."""
+    """A folder, or a hub name with or without @revision."""
+    dictionaries: tuple[DictionarySource, ...] | None = None
+    """For each `--sae`; None is the usual set of the model, () is none at all."""
+    choice: Choice = Choice()
     device: str = "auto"
     dtype: str = "auto"
+    sae_dtype: str = "bfloat16"
+    """What converted dictionaries are kept in: bfloat16 or float32."""
+    sae_memory: int | None = None
+    """Bytes of the device that encoders may take; None is what the plan allows."""
+    chat: bool = False
+    """Whether prompts go through the model's chat template."""
+    offline: bool = False
+
+
+@dataclass(frozen=True)
+class DictionaryInUse:
+    """A dictionary that is open."""
+
+    site: Site
+    source: str
+    features: int
+    architecture: str
+    dtype: str
+    expected_l0: float | None
 
 
 @dataclass(frozen=True)
@@ -31,6 +55,9 @@ class ModelInfo:
 
     name: str
     is_demo: bool
+    trained_on: str | None
+    """The published model that this one is or was tuned from, as releases name it: gemma-2-2b."""
+    chat: bool
     device: str
     dtype: str
     n_layers: int
@@ -42,7 +69,10 @@ class ModelInfo:
     dictionary_kinds: tuple[SiteKind, ...]
     features_per_site: tuple[int, ...]
     """The distinct widths of the loaded dictionaries, ascending."""
-    dictionaries: int
+    dictionaries: tuple[DictionaryInUse, ...]
+    plan: MemoryPlan
+    remarks: tuple[str, ...] = ()
+    """What a person should know about what was opened, each in a sentence."""
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
@@ -64,6 +94,23 @@ class Open(Request):
     """Load a model and its dictionaries. Answered by `Opened`."""
 
     source: SourceSpec
+
+
+@dataclass(frozen=True)
+class UseDictionaries(Request):
+    """Put other dictionaries beside the open model. Answered by `DictionariesOpened`."""
+
+    dictionaries: tuple[DictionarySource, ...]
+    choice: Choice = Choice()
+
+
+@dataclass(frozen=True)
+class RunSelfTest(Request):
+    """Test what is open. Answered by `SelfTested`."""
+
+    @property
+    def replaceable(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True)
@@ -146,6 +193,44 @@ class Save(Request):
     folder: str
 
 
+# Requests about published dictionaries. They touch no model, and go to a thread of their own (`session.shelf`).
+
+
+@dataclass(frozen=True)
+class ListReleases(Request):
+    """Look releases up: those for the model `model` (all when None) whose name holds every word of `words`. Answered
+    by `ReleasesListed`."""
+
+    words: str = ""
+    model: str | None = None
+
+    @property
+    def replaceable(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class ShowRelease(Request):
+    """Say what a release holds. Answered by `ReleaseShown`."""
+
+    release: str
+
+    @property
+    def replaceable(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class PullDictionaries(Request):
+    """Download and convert dictionaries of a release: those that `choice` names, or those of `ids`. Answered by
+    `DictionariesPulled`; a pull that was cut short goes on where it was."""
+
+    release: str
+    choice: Choice = Choice()
+    ids: tuple[str, ...] = ()
+    sae_dtype: str = "bfloat16"
+
+
 # --- events ---------------------------------------------------------------------------------------------------------
 
 
@@ -170,6 +255,43 @@ class Opened(Event):
 
     info: ModelInfo
     facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class Planned(Event):
+    """What the model and its dictionaries will take and where they will lie; loading follows."""
+
+    plan: MemoryPlan
+
+
+@dataclass(frozen=True)
+class DictionariesOpened(Event):
+    """Other dictionaries are in use."""
+
+    info: ModelInfo
+
+
+@dataclass(frozen=True)
+class SelfTested(Event):
+    result: SelfTest
+
+
+@dataclass(frozen=True)
+class ReleasesListed(Event):
+    releases: tuple[ReleaseState, ...]
+
+
+@dataclass(frozen=True)
+class ReleaseShown(Event):
+    """The entries of a release, those of its usual set first."""
+
+    release: ReleaseState
+    entries: tuple[EntryState, ...]
+
+
+@dataclass(frozen=True)
+class DictionariesPulled(Event):
+    pulled: Pulled
 
 
 @dataclass(frozen=True)

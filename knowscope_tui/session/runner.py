@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from knowscope_tui.errors import Cancelled, KnowscopeError
+from knowscope_tui.errors import Cancelled, KnowscopeError, device_full
 from knowscope_tui.session.protocol import Event, Failed, Finished, Request, Stopped
 
 Post = Callable[[Event], None]
@@ -101,5 +101,8 @@ class Runner:
             except KnowscopeError as error:
                 self._post(Failed(request.revision, error.what, error.hint, request))
             except Exception as error:  # The thread must outlive any fault: the face says it and goes on.
+                if (full := device_full(error)) is not None:
+                    self._post(Failed(request.revision, full.what, full.hint, request))
+                    continue
                 reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
                 self._post(Failed(request.revision, f"Unexpected: {reason[0]}.", "Please report this.", request))

@@ -7,82 +7,138 @@ from dataclasses import replace
 from pathlib import Path
 
 from knowscope_tui.core.as_json import report_json
+from knowscope_tui.core.checks import SelfTest
+from knowscope_tui.core.dictionaries import Choice, DictionarySource
 from knowscope_tui.core.edits import EditPlan, EditReport, EditSpec, Method, SavedCheckpoint
 from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.memory import MemoryPlan
 from knowscope_tui.core.readings import Ablation, Effect, Mode, NeuronAttribution, Positions, Rank, Reading
 from knowscope_tui.core.units import Family, SiteKind, Unit
-from knowscope_tui.demo import bundle, corpus
+from knowscope_tui.demo import corpus
 from knowscope_tui.engine import ablate as _ablate
 from knowscope_tui.engine import checkpoint, editing, evaluate, generate, probe
+from knowscope_tui.engine.dictionary import Dictionary
 from knowscope_tui.engine.journal import Journal
-from knowscope_tui.engine.library import Library, load_library
-from knowscope_tui.engine.model import LanguageModel, load_model
+from knowscope_tui.engine.library import Library, Wanted, load_library, wanted
+from knowscope_tui.engine.loading import load_model
+from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.parity import parity
+from knowscope_tui.engine.residency import EncoderPool
+from knowscope_tui.engine.selftest import self_test
 from knowscope_tui.engine.sites import width
+from knowscope_tui.engine.texts import SELF_TEST_TEXTS
 from knowscope_tui.errors import EditError
 from knowscope_tui.paths import typed_path
-from knowscope_tui.session.protocol import ModelInfo, SourceSpec
-
-DEMO = "demo"
-"""The name of the embedded model, wherever a model is named."""
+from knowscope_tui.session.opening import DEMO, Prepared, prepare
+from knowscope_tui.session.protocol import DictionaryInUse, ModelInfo, SourceSpec
 
 OnProgress = Callable[[str, float | None], None]
 """Called with what is being done and how far it is, 0 to 1 or None; may raise `Cancelled` to stop."""
+
+
+SELF_TEST_SENTENCES = 40
+"""Sentences of the demo's corpus that it is tested on."""
 
 
 def silent(_doing: str, _fraction: float | None) -> None:
     """Progress that nobody watches."""
 
 
+def unplanned(_plan: MemoryPlan) -> None:
+    """A plan that nobody reads."""
+
+
 class Scope:
     """An open model. Not thread-safe: one thread owns it (see `session.runner`)."""
 
-    def __init__(self, lm: LanguageModel, library: Library, facts: Sequence[Fact], *, is_demo: bool) -> None:
+    def __init__(self, lm: LanguageModel, library: Library, facts: Sequence[Fact], prepared: Prepared) -> None:
         self._lm = lm
         self._library = library
         self._journal = Journal(lm)
-        self._is_demo = is_demo
+        self._prepared = prepared
+        self._is_demo = prepared.is_demo
         self._saved_edits = 0
         self._reports: list[EditReport] = []
         self._known_means: dict[Unit, float] = {}
         self.facts: tuple[Fact, ...] = tuple(facts)
 
     @classmethod
-    def open(cls, source: SourceSpec, on_progress: OnProgress = silent) -> Scope:
-        """Loads what `source` names. Raises `ModelNotLoaded`, `DictionaryError` or `DeviceError`."""
-        is_demo = source.model is None or source.model == DEMO
-        model = str(bundle.model_folder()) if is_demo else str(source.model)
-        on_progress("Loading the model", None)
-        lm = load_model(model, device=source.device, dtype=source.dtype, name=DEMO if is_demo else None)
-        on_progress("Loading the dictionaries", 0.6)
-        chosen = {kind: typed_path(folder) for kind, folder in source.dictionaries}
-        library = load_library(lm, bundle.dictionary_folders() | chosen if is_demo else chosen)
-        return cls(lm, library, corpus.demo_facts() if is_demo else (), is_demo=is_demo)
+    def open(
+        cls, source: SourceSpec, on_progress: OnProgress = silent, on_plan: Callable[[MemoryPlan], None] = unplanned
+    ) -> Scope:
+        """Loads what `source` names; `on_plan` hears what goes where before anything is loaded.
+
+        Raises `ModelNotLoaded`, `DictionaryError`, `DeviceError`, `HubError` or `DoesNotFit`.
+        """
+        prepared = prepare(source, on_progress)
+        on_plan(prepared.plan)
+        prepared.check()
+        lm = load_model(
+            prepared.files,
+            device=str(prepared.device),
+            dtype=source.dtype,
+            name=DEMO if prepared.is_demo else None,
+            chat=source.chat,
+            offline=source.offline,
+            spread=prepared.spread,
+            on_progress=on_progress,
+        )
+        on_progress("Loading the dictionaries", None)
+        library = _load_library(lm, prepared.wanted, prepared, on_progress)
+        return cls(lm, library, corpus.demo_facts() if prepared.is_demo else (), prepared)
+
+    def use(
+        self, dictionaries: Sequence[DictionarySource], choice: Choice = Choice(), on_progress: OnProgress = silent
+    ) -> None:
+        """Puts other dictionaries beside the open model; when that fails those in use stay."""
+        chosen = wanted(dictionaries, choice)
+        self._library = _load_library(self._lm, chosen, self._prepared, on_progress)
+        self._prepared = replace(self._prepared, wanted=chosen)
+        self._known_means.clear()
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
     @property
     def info(self) -> ModelInfo:
         """What is open, in numbers and words."""
-        library, model = self._library, self._lm.model
+        library, model, prepared = self._library, self._lm.model, self._prepared
+        in_use = tuple(_in_use(library.at(site)) for site in library.sites)
         return ModelInfo(
             name=self._lm.name,
             is_demo=self._is_demo,
-            device=str(self._lm.device),
+            trained_on=prepared.trained_on,
+            chat=self._lm.chat,
+            device=prepared.plan.device if prepared.spread else str(self._lm.device),
             dtype=str(self._lm.dtype).removeprefix("torch."),
             n_layers=self._lm.n_layers,
-            d_model=int(model.config.hidden_size),
+            d_model=width(model, SiteKind.RESID_POST),
             n_neurons=width(model, SiteKind.MLP_ACT),
             context=self._lm.context,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             dictionary_kinds=tuple(library.kinds),
-            features_per_site=tuple(sorted({library.at(site).d_sae for site in library.sites})),
-            dictionaries=len(library),
+            features_per_site=tuple(sorted({dictionary.features for dictionary in in_use})),
+            dictionaries=in_use,
+            plan=prepared.plan,
+            remarks=prepared.wanted.remarks,
         )
 
     def parity(self) -> float:
         """The largest logit difference between a hooked and a plain forward on a few texts; 0 is expected."""
-        return parity(self._lm, corpus.reference_texts()[:4])
+        return parity(self._lm, self._texts()[:4])
+
+    def self_test(self, on_progress: OnProgress = silent) -> SelfTest:
+        """Tests what is open: parity, and of every dictionary L0 and variance explained against its name."""
+        return self_test(
+            self._lm,
+            self._library,
+            self._texts(),
+            trained_on=self._prepared.trained_on,
+            on_progress=on_progress,
+        )
+
+    def _texts(self) -> Sequence[str]:
+        """Text of the kind that the open model was trained on."""
+        return corpus.reference_texts()[:SELF_TEST_SENTENCES] if self._is_demo else SELF_TEST_TEXTS
 
     def probe(
         self,
@@ -260,7 +316,10 @@ class Scope:
         """Saves the model as it stands as a folder that plain `transformers` loads. Raises `SaveError`."""
         if not self._journal:
             raise EditError("There is no edit to save.", "Apply one first.")
-        record = {"base_name": self._lm.name, "edits": [report_json(report) for report in self._reports]}
+        edits = [report_json(report) for report in self._reports]
+        record: dict[str, object] = {"base_name": self._lm.name, "edits": edits}
+        if self._lm.chat:
+            record["chat"] = True
         base, target = self._lm.source, typed_path(str(folder))
         if not self._is_demo and typed_path(base).is_dir():
             record["base_name"] = str(typed_path(base).absolute())
@@ -273,9 +332,52 @@ def _units(units: Iterable[Unit | str]) -> tuple[Unit, ...]:
     return tuple(Unit.parse(unit) if isinstance(unit, str) else unit for unit in units)
 
 
+def _load_library(lm: LanguageModel, chosen: Wanted, prepared: Prepared, on_progress: OnProgress) -> Library:
+    budget = prepared.plan.encoder_budget if prepared.device.type == "cuda" else None
+    return load_library(
+        lm,
+        chosen.folders,
+        chosen.entries,
+        sae_dtype=prepared.source.sae_dtype,
+        offline=prepared.source.offline,
+        pool=EncoderPool(budget),
+        on_progress=on_progress,
+    )
+
+
+def _in_use(dictionary: Dictionary) -> DictionaryInUse:
+    spec = dictionary.spec
+    return DictionaryInUse(spec.site, spec.source, spec.d_sae, spec.architecture, dictionary.dtype, spec.expected_l0)
+
+
+def plan_for(source: SourceSpec, on_progress: OnProgress = silent) -> MemoryPlan:
+    """What opening `source` would take and where it would go; nothing but configurations is fetched or read."""
+    return prepare(source, on_progress).plan
+
+
 def open_scope(
-    model: str | None = None, *, sae: Mapping[str, str | Path] | None = None, device: str = "auto", dtype: str = "auto"
+    model: str | None = None,
+    *,
+    sae: Mapping[str, str | Path] | Sequence[str] | None = None,
+    width: int | None = None,
+    l0: float | None = None,
+    layers: tuple[int, int] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    sae_dtype: str = "bfloat16",
+    sae_memory: int | None = None,
+    chat: bool = False,
+    offline: bool = False,
 ) -> Scope:
-    """Opens a model: the embedded demo, or `model` (a folder or a hub name) with dictionaries `sae` (site → folder)."""
-    dictionaries = tuple((SiteKind.parse(kind), str(folder)) for kind, folder in (sae or {}).items())
-    return Scope.open(SourceSpec(model, dictionaries, device, dtype))
+    """Opens a model: the embedded demo, or `model`, a folder or a hub name with or without @revision.
+
+    `sae` names dictionaries: releases, or site → folder. None is the model's usual set, () none at all. `width`, `l0`
+    and `layers` choose among those of a release. Raises what `Scope.open` raises.
+    """
+    named: tuple[DictionarySource, ...] | None = None
+    if isinstance(sae, Mapping):
+        named = tuple(DictionarySource(str(folder), SiteKind.parse(kind)) for kind, folder in sae.items())
+    elif sae is not None:
+        named = tuple(DictionarySource.parse(text) for text in sae)
+    choice = Choice(width, l0, layers)
+    return Scope.open(SourceSpec(model, named, choice, device, dtype, sae_dtype, sae_memory, chat, offline))

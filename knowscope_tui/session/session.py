@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import singledispatchmethod
 
+from knowscope_tui.core.memory import MemoryPlan
 from knowscope_tui.core.readings import Reading
 from knowscope_tui.errors import UsageError
 from knowscope_tui.session import protocol
@@ -37,8 +38,21 @@ class Session:
 
     @_answer.register
     def _(self, request: protocol.Open, post: Post, check: Check) -> None:
-        self._scope = Scope.open(request.source, _progress(request, post, check))
+        def planned(plan: MemoryPlan) -> None:
+            post(protocol.Planned(request.revision, plan))
+
+        self._scope = Scope.open(request.source, _progress(request, post, check), planned)
         post(protocol.Opened(request.revision, self._scope.info, self._scope.facts))
+
+    @_answer.register
+    def _(self, request: protocol.UseDictionaries, post: Post, check: Check) -> None:
+        self._open.use(request.dictionaries, request.choice, _progress(request, post, check))
+        post(protocol.DictionariesOpened(request.revision, self._open.info))
+
+    @_answer.register
+    def _(self, request: protocol.RunSelfTest, post: Post, check: Check) -> None:
+        result = self._open.self_test(_progress(request, post, check))
+        post(protocol.SelfTested(request.revision, result))
 
     @_answer.register
     def _(self, request: protocol.Probe, post: Post, check: Check) -> None:

@@ -9,8 +9,9 @@ from knowscope_tui.core.edits import ParameterChange, VerifyReport
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.demo import bundle, corpus
 from knowscope_tui.engine import checkpoint, evaluate
-from knowscope_tui.engine.model import load_model
-from knowscope_tui.session.scope import DEMO, OnProgress, silent
+from knowscope_tui.engine.loading import load_model
+from knowscope_tui.session.opening import DEMO
+from knowscope_tui.session.scope import OnProgress, silent
 
 
 def verify_checkpoint(
@@ -21,12 +22,14 @@ def verify_checkpoint(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    offline: bool = False,
     on_progress: OnProgress = silent,
 ) -> VerifyReport:
     """Compares the checkpoint in `folder` with its base, tensor by tensor and fact by fact.
 
-    `base` replaces the base that the record names. Locality is measured on `neighbors`; None means the demo's other
-    facts when the base is the demo. Raises `SaveError`, `ModelNotLoaded`, `PromptError` or `DeviceError`.
+    `base` replaces the base that the record names. Prompts go through the chat template when they did in the edit.
+    Locality is measured on `neighbors`; None means the demo's other facts when the base is the demo. Raises
+    `SaveError`, `ModelNotLoaded`, `HubError`, `PromptError` or `DeviceError`.
     """
     saved = checkpoint.read(folder)
     named = base or saved.base_name
@@ -39,9 +42,13 @@ def verify_checkpoint(
     others = [fact for fact in among if (fact.prompt, fact.answer) not in asked]
     texts = corpus.reference_texts()
     on_progress("Asking the base", 0.3)
-    before = evaluate.take(load_model(source, device=device, dtype=dtype), facts, others, texts)
+    chat = bool(saved.record.get("chat"))
+    base_model = load_model(source, device=device, dtype=dtype, chat=chat, offline=offline)
+    before = evaluate.take(base_model, facts, others, texts)
+    del base_model
     on_progress("Asking the checkpoint", 0.7)
-    after = evaluate.take(load_model(str(folder), device=device, dtype=dtype), facts, others, texts)
+    edited = load_model(str(folder), device=device, dtype=dtype, chat=chat)
+    after = evaluate.take(edited, facts, others, texts)
     edits = saved.record.get("edits") or [{}]
     return VerifyReport(
         checkpoint=str(folder),

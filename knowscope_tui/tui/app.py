@@ -18,14 +18,14 @@ from textual.screen import Screen
 from knowscope_tui.session.protocol import SourceSpec
 from knowscope_tui.session.runner import Handler
 from knowscope_tui.text import visible
-from knowscope_tui.tui.desk import Desk, late_session
+from knowscope_tui.tui.desk import Desk, late_session, late_shelf
 from knowscope_tui.tui.messages import SessionEvent
 from knowscope_tui.tui.screens.main import MainScreen
 from knowscope_tui.tui.themes import DEFAULT_THEME, SIXTEEN_COLOURS_THEME, load_themes
 
 
 class KnowscopeApp(App[None]):
-    """The microscope in a terminal. `make_handler` stands in for the session in tests."""
+    """The microscope in a terminal. `make_handler` and `make_shelf` stand in for the session in tests."""
 
     TITLE = "knowscope"
     CSS_PATH: ClassVar[str] = "app.tcss"
@@ -57,6 +57,7 @@ class KnowscopeApp(App[None]):
         make_handler: Callable[[], Handler] | None = None,
         theme: str | None = None,
         keymap: Mapping[str, str] | None = None,
+        make_shelf: Callable[[], Handler] = late_shelf,
     ) -> None:
         super().__init__()
         if keymap:
@@ -64,8 +65,8 @@ class KnowscopeApp(App[None]):
         self._source = source
         self._asked_theme = theme
         self._problems: list[str] = []
-        self.desk = Desk(make_handler or late_session, self._post_event, self._show_activity)
-        self.main = MainScreen(self.desk)
+        self.desk = Desk(make_handler or late_session, self._post_event, self._show_activity, make_shelf)
+        self.main = MainScreen(self.desk, source)
         self._load_themes()
 
     def get_default_screen(self) -> Screen[None]:
@@ -87,14 +88,15 @@ class KnowscopeApp(App[None]):
     # --- the session ------------------------------------------------------------------------------------------------
 
     def _post_event(self, event: object) -> None:
-        """Runs on the session's thread: brings an event to the screen's."""
+        """Runs on the session's threads: brings an event to the screen's."""
         from knowscope_tui.session.protocol import Event
 
         assert isinstance(event, Event)
         self.post_message(SessionEvent(event))
 
     def on_session_event(self, message: SessionEvent) -> None:
-        self.desk.take(message.event)
+        if self.is_running:  # While it closes, the screens that would show it are gone already.
+            self.desk.take(message.event)
 
     def _show_activity(self) -> None:
         if self.main.is_mounted:

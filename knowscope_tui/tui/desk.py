@@ -2,6 +2,9 @@
 
 A question is asked in a named slot. A later question in the same slot replaces the earlier one, whose events are then
 nobody's and are dropped.
+
+Each lane has a thread of its own, so that a download never stands in front of a question to the model, nor in front of
+a look at what there is to download. Revisions are unique across lanes.
 """
 
 from __future__ import annotations
@@ -9,10 +12,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from knowscope_tui.session.protocol import Event, Failed, Finished, Open, Progress, Request, SourceSpec, Stopped
+from knowscope_tui.session.protocol import (
+    Event,
+    Failed,
+    Finished,
+    ListReleases,
+    Open,
+    Progress,
+    PullDictionaries,
+    Request,
+    ShowRelease,
+    SourceSpec,
+    Stopped,
+)
 from knowscope_tui.session.runner import Handler, Post, Runner
 
 Hear = Callable[[Event], None]
+
+MODEL = "model"
+_LANES: dict[type[Request], str] = {ListReleases: "shelf", ShowRelease: "shelf", PullDictionaries: "pulls"}
 
 
 def late_session() -> Handler:
@@ -22,52 +40,90 @@ def late_session() -> Handler:
     return Session()
 
 
+def late_shelf() -> Handler:
+    """The program's shelf of published dictionaries. Called on the thread that asks it."""
+    from knowscope_tui.session.shelf import Shelf
+
+    return Shelf()
+
+
 @dataclass
 class _Asked:
     slot: str
     request: Request
     hear: Hear
     doing: str
+    background: bool
     fraction: float | None = None
+
+    @property
+    def lane(self) -> str:
+        return _LANES.get(type(self.request), MODEL)
 
 
 class Desk:
-    """Numbers requests, hands them to the runner, and brings each event to the one who asked."""
+    """Numbers requests, hands them to the runner of their lane, and brings each event to the one who asked."""
 
-    def __init__(self, make_handler: Callable[[], Handler], post: Post, activity: Callable[[], None]) -> None:
-        self._runner = Runner(make_handler, post)
+    def __init__(
+        self,
+        make_handler: Callable[[], Handler],
+        post: Post,
+        activity: Callable[[], None],
+        make_shelf: Callable[[], Handler] = late_shelf,
+    ) -> None:
+        self._runners = {MODEL: Runner(make_handler, post)}
+        self._make_shelf = make_shelf
+        self._post = post
         self._activity = activity
         self._open: dict[int, _Asked] = {}
         self._revision = 0
 
     def start(self, source: SourceSpec, hear: Hear) -> None:
-        """Starts the runner's thread and asks it to open `source`."""
-        self._runner.start()
+        """Starts the model's thread and asks it to open `source`."""
+        self._runners[MODEL].start()
         self.ask("open", lambda revision: Open(revision, source), hear, "Loading torch")
 
-    def ask(self, slot: str, make: Callable[[int], Request], hear: Hear, doing: str) -> int:
-        """Asks what `make` makes of a fresh revision; `hear` gets its events. `doing` says what is going on."""
+    def ask(
+        self, slot: str, make: Callable[[int], Request], hear: Hear, doing: str, *, background: bool = False
+    ) -> int:
+        """Asks what `make` makes of a fresh revision; `hear` gets its events. `doing` says what is going on.
+
+        What is asked in the `background` is stopped by the next question of its lane that is not.
+        """
         self._revision += 1
         for revision in [revision for revision, asked in self._open.items() if asked.slot == slot]:
             del self._open[revision]
-        request = make(self._revision)
-        self._open[self._revision] = _Asked(slot, request, hear, doing)
-        self._runner.submit(request)
+        asked = _Asked(slot, make(self._revision), hear, doing, background)
+        if not background:
+            self._stop_background(asked.lane)
+        self._open[self._revision] = asked
+        self._runner(asked.lane).submit(asked.request)
         self._activity()
         return self._revision
+
+    def _runner(self, lane: str) -> Runner:
+        if lane not in self._runners:
+            self._runners[lane] = Runner(self._make_shelf, self._post)
+            self._runners[lane].start()
+        return self._runners[lane]
+
+    def _stop_background(self, lane: str) -> None:
+        for revision, asked in self._open.items():
+            if asked.background and asked.lane == lane:
+                self._runner(lane).cancel(revision)
 
     def cancel(self, slot: str) -> None:
         """Asks the question in `slot` to stop; its `Stopped` is still heard."""
         for revision, asked in list(self._open.items()):
             if asked.slot == slot:
-                self._runner.cancel(revision)
+                self._runner(asked.lane).cancel(revision)
 
     def drop(self, slot: str) -> None:
         """Cancels the question in `slot` and hears nothing more of it."""
         for revision, asked in list(self._open.items()):
             if asked.slot == slot:
                 del self._open[revision]
-                self._runner.cancel(revision)
+                self._runner(asked.lane).cancel(revision)
         self._activity()
 
     def take(self, event: Event) -> None:
@@ -85,13 +141,26 @@ class Desk:
     def asking(self, slot: str) -> bool:
         return any(asked.slot == slot for asked in self._open.values())
 
+    def progress(self, slot: str) -> tuple[str, float | None] | None:
+        """What the question in `slot` does and how far it is; None when nobody asks it."""
+        return next(((asked.doing, asked.fraction) for asked in self._open.values() if asked.slot == slot), None)
+
     @property
     def doing(self) -> tuple[str, float | None] | None:
-        """What the session works on and how far it is; None when it is idle."""
+        """What the model works on for a person and how far it is; None when it is free."""
         for asked in self._open.values():
-            return asked.doing, asked.fraction
+            if asked.lane == MODEL and not asked.background:
+                return asked.doing, asked.fraction
         return None
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything at all is asked."""
+        return bool(self._open)
+
     def close(self) -> None:
-        # A save that is asked to stop still has to remove what it wrote.
-        self._runner.close(timeout=120.0 if self.asking("save") else 2.0)
+        for revision, asked in self._open.items():
+            self._runner(asked.lane).cancel(revision)
+        for lane, runner in self._runners.items():
+            # A save that is asked to stop still has to remove what it wrote; a pull goes on where it was next time.
+            runner.close(timeout=120.0 if lane == MODEL and self.asking("save") else 2.0)

@@ -9,6 +9,7 @@ from textual.message import Message
 from knowscope_tui.core.readings import Rank
 from knowscope_tui.core.units import Site, Unit
 from knowscope_tui.session.protocol import Event
+from knowscope_tui.tui.wanted import TypedChoice
 
 
 @dataclass
@@ -76,3 +77,31 @@ class ChipPressed(Message):
 @dataclass
 class EditChosen(Message):
     """A person changed what an edit is made of."""
+
+
+@dataclass
+class ReleaseReached(Message):
+    """A person moved to another release."""
+
+    release: str | None
+
+
+@dataclass
+class ReleaseMarked(Message):
+    """A person marked a release, or took the mark back."""
+
+    release: str
+
+
+@dataclass
+class ReleasesSearched(Message):
+    """The words that releases are looked up by changed."""
+
+    words: str
+
+
+@dataclass
+class ChoiceMade(Message):
+    """A person changed which dictionaries of a release are meant."""
+
+    choice: TypedChoice

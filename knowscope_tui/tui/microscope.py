@@ -17,6 +17,7 @@ from knowscope_tui.core.units import Family, Unit
 from knowscope_tui.session.protocol import (
     Ablate,
     AblationMeasured,
+    DictionariesOpened,
     Event,
     Failed,
     ModelInfo,
@@ -47,6 +48,7 @@ class Part(Enum):
     """A part of the screen that shows something else than before."""
 
     MODEL = "model"
+    DICTIONARIES = "dictionaries"
     READING = "reading"
     EFFECT = "effect"
     SWITCHES = "switches"
@@ -89,6 +91,14 @@ class Microscope:
     def opened(self, event: Opened) -> None:
         self.info, self.facts = event.info, event.facts
         self._changed(Part.MODEL)
+
+    def dictionaries_opened(self, event: DictionariesOpened) -> None:
+        """Other features are there: those that were switched off are no longer meant, and the fact is read again."""
+        self.info = event.info
+        self.off = {unit: None for unit in self.off if unit.family is Family.NEURON}
+        self._changed(Part.DICTIONARIES)
+        self._changed(Part.SWITCHES)
+        self.look_again()
 
     def look(self, prompt: str, answer: str | None = None, position: int | None = None) -> None:
         """Looks at a fact. Another fact starts with everything switched on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textual.screen import Screen
 
+from knowscope_tui.core.memory import MemoryPlan
 from knowscope_tui.core.readings import Positions
 from knowscope_tui.core.units import Site
 from knowscope_tui.text import probability, token_text
@@ -15,6 +16,7 @@ from knowscope_tui.tui.widgets.fact import FactPanel
 from knowscope_tui.tui.widgets.header import TopLine
 from knowscope_tui.tui.widgets.heat import HeatMap
 from knowscope_tui.tui.widgets.units import UnitsPanel, UnitsTable
+from knowscope_tui.tui.words import plan_line
 
 
 class Panels:
@@ -33,6 +35,8 @@ class Panels:
         match part:
             case Part.MODEL:
                 self._show_model()
+            case Part.DICTIONARIES:
+                self._show_dictionaries()
             case Part.READING:
                 self._show_reading()
             case Part.EFFECT:
@@ -45,8 +49,7 @@ class Panels:
 
     def _show_model(self) -> None:
         scope, panel = self._scope, self._screen.query_one(FactPanel)
-        assert scope.info is not None
-        self._screen.query_one(TopLine).show_model(scope.info)
+        self._show_dictionaries()
         panel.set_facts(scope.facts)
         self._screen.query_one(UnitsTable).show_nothing("Type a fact above and press enter.")
         if panel.prompt.strip():
@@ -54,6 +57,17 @@ class Panels:
         elif scope.facts:
             panel.fill(scope.facts[0])
             scope.look(scope.facts[0].prompt, scope.facts[0].answer)
+
+    def show_plan(self, plan: MemoryPlan) -> None:
+        self._screen.query_one(EffectPanel).show_plan(plan_line(plan))
+
+    def _show_dictionaries(self) -> None:
+        info = self._scope.info
+        assert info is not None
+        self._screen.query_one(TopLine).show_model(info)
+        self._screen.query_one(HeatMap).picked = self.site = None
+        self._screen.query_one(UnitsPanel).show_dictionaries(bool(info.dictionaries))
+        self.fresh = True
 
     def _show_reading(self) -> None:
         scope, screen = self._scope, self._screen

@@ -16,16 +16,18 @@ from click.testing import CliRunner, Result
 from knowscope_tui.cli.main import main
 from knowscope_tui.cli.options import Shared
 from knowscope_tui.core.facts import Fact, write_facts
+from knowscope_tui.core.memory import MemoryPlan
 from knowscope_tui.core.units import SiteKind
-from tests.cli.stand_in import StandInScope
+from tests.cli.stand_in import StandInScope, StandInShelf
 
 Run = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)
 def _own_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads the configuration of whoever runs it."""
+    """No test reads the configuration of whoever runs it, or writes to their cache."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "configuration"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("KNOWSCOPE_DEBUG", raising=False)
 
 
@@ -44,12 +46,41 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandInScope:
     """A scope without a model, which every verb opens instead of one."""
     scope = StandInScope()
 
-    def open_stand_in(options: Shared, _on_progress: object) -> Any:
+    def open_stand_in(options: Shared, _tell: object, on_plan: Callable[[MemoryPlan], None] = lambda plan: None) -> Any:
         scope.source = options.source()
+        on_plan(scope.plan)
         return scope
 
+    def plan_stand_in(options: Shared, _tell: object) -> MemoryPlan:
+        scope.source = options.source()
+        return scope.plan
+
     monkeypatch.setattr(Shared, "open", open_stand_in)
+    monkeypatch.setattr(Shared, "plan", plan_stand_in)
     return scope
+
+
+@pytest.fixture
+def configure(tmp_path: Path) -> Callable[[str], None]:
+    """Writes the configuration file."""
+
+    def write(content: str) -> None:
+        folder = tmp_path / "configuration" / "knowscope-tui"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.toml").write_text(content)
+
+    return write
+
+
+@pytest.fixture
+def shelf(monkeypatch: pytest.MonkeyPatch) -> StandInShelf:
+    """Releases and a cache that need no hub and no disk."""
+    from knowscope_tui.session import shelf as real
+
+    stand_in = StandInShelf()
+    for name in ("releases", "release", "pull", "cached", "verify_cache", "prune_cache"):
+        monkeypatch.setattr(real, name, getattr(stand_in, name))
+    return stand_in
 
 
 @pytest.fixture

@@ -29,7 +29,20 @@ UNIT = ["--unit", "0.resid_post.f1"]
         (["probe", PROMPT, "--kinds", "atoms"], "There are no units called 'atoms'."),
         (["probe", PROMPT, "--kinds", ","], "--kinds names no units."),
         (["probe", PROMPT, "--tau1", "nan"], "'nan' is no number of 0 or more."),
-        (["probe", PROMPT, "--sae", "resid_post"], "is not KIND=FOLDER"),
+        (["probe", PROMPT, "--sae", ""], "'' names no dictionaries."),
+        (["probe", PROMPT, "--sae", "owner/name"], "'owner/name' names no dictionaries."),
+        (["probe", PROMPT, "--sae", "resid_post="], "'resid_post=' names no folder."),
+        (["probe", PROMPT, "--sae", "none", "--sae", "x"], "No dictionaries and some were asked for at once."),
+        (["probe", PROMPT, "--width", "x"], "'x' is no width."),
+        (["probe", PROMPT, "--l0", "0"], "'0' is no L0."),
+        (["probe", PROMPT, "--layers", "20-10"], "'20-10' is no range of layers."),
+        (["probe", PROMPT, "--sae-memory", "lots"], "'lots' is no amount of memory."),
+        (["probe", PROMPT, "--sae-dtype", "float16"], "'float16' is not one of"),
+        (["saes", "search"], "Missing argument 'WORDS…'."),
+        (["saes", "pull", "x", "--id", "a", "--width", "16k"], "--id names dictionaries exactly."),
+        (["saes", "pull", "x", "--layers", "b"], "'b' is no range of layers."),
+        (["cache", "prune"], "What is to go was not said."),
+        (["cache", "prune", "--older-than", "-1"], "'-1' is no number of 0 or more."),
         (["probe", PROMPT, "--sae", "resid=x"], "There is no site called 'resid'."),
         (["probe", PROMPT, "--dtype", "int8"], "'int8' is not one of"),
         (["probe", "\udcff"], "it is not valid UTF-8."),
@@ -122,6 +135,28 @@ def test_a_fault_of_the_program_is_a_sentence(
     assert result.exit_code == 1
     assert result.stderr.startswith("Unexpected: 'NoneType' object is not callable")
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "says", "hint"),
+    [
+        (type("OutOfMemoryError", (RuntimeError,), {}), "The device ran out of memory.", "--sae-memory"),
+        (MemoryError, "This machine ran out of memory.", "--dtype bfloat16"),
+    ],
+)
+def test_no_memory_left_is_a_sentence(
+    run: Run, stand_in: StandInScope, monkeypatch: pytest.MonkeyPatch, kind: type[Exception], says: str, hint: str
+) -> None:
+    def full(*_words: object, **_options: object) -> None:
+        raise kind("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(stand_in, "probe", full)
+    result = run("probe", PROMPT)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[0] == says
+    assert hint in result.stderr
+    error = strict_json(run("probe", PROMPT, "--json").stderr)["error"]
+    assert (error["kind"], error["exit_code"]) == ("DeviceError", 1)
 
 
 def test_ctrl_c_is_a_sentence(run: Run, stand_in: StandInScope, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from knowscope_tui import __version__
-from knowscope_tui.cli import ablate, edit, probe
+from knowscope_tui.cli import ablate, edit, options, probe
 from knowscope_tui.cli.main import VERBS, main
 from knowscope_tui.core.edits import Method
 from knowscope_tui.core.readings import NeuronAttribution, Positions, Rank
@@ -28,11 +28,17 @@ def _verbs(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[st
 
 
 EVERY_VERB = list(_verbs(main))
+GROUPS = ("demo", "saes", "cache")
 
 
 def test_every_verb_is_there() -> None:
     assert {words[0] for words in EVERY_VERB} == set(VERBS)
-    assert {words[1] for words in EVERY_VERB if words[0] == "demo" and len(words) > 1} == {"build", "card", "facts"}
+    below = {verb: {words[1] for words in EVERY_VERB if words[0] == verb and len(words) > 1} for verb in GROUPS}
+    assert below == {
+        "demo": {"build", "card", "facts"},
+        "saes": {"list", "search", "info", "pull"},
+        "cache": {"list", "verify", "prune", "path"},
+    }
 
 
 @pytest.mark.parametrize("words", [(), *EVERY_VERB], ids=" ".join)
@@ -45,11 +51,20 @@ def test_help_shows_an_example_that_names_the_verb(run: Run, words: tuple[str, .
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("words", [words for words in EVERY_VERB if words[0] != "demo"], ids=" ".join)
+@pytest.mark.parametrize("words", [words for words in EVERY_VERB if words[0] not in GROUPS], ids=" ".join)
 def test_every_verb_has_the_shared_options(run: Run, words: tuple[str, ...]) -> None:
-    text = run(*words, "--help").stdout
-    for option in ("--model", "--sae", "--device", "--dtype", "--json"):
-        assert option in text
+    own, _model, rest = run(*words, "--help").stdout.partition("\nModel:\n")
+    model, _dictionaries, dictionaries = rest.partition("\nDictionaries:\n")
+    assert "--json" in own
+    for option in ("--model", "--device", "--dtype", "--chat", "--offline"):
+        assert option in model
+    for option in ("--sae", "--width", "--l0", "--layers", "--sae-dtype", "--sae-memory"):
+        assert f"{option} " in dictionaries
+
+
+@pytest.mark.parametrize("words", EVERY_VERB, ids=" ".join)
+def test_every_verb_writes_json(run: Run, words: tuple[str, ...]) -> None:
+    assert words in [(group,) for group in GROUPS] or "--json" in run(*words, "--help").stdout
 
 
 def test_help_of_no_verb_loads_anything_heavy() -> None:
@@ -85,6 +100,12 @@ def test_the_choices_are_those_of_the_core() -> None:
     assert list(probe.NEURON_ATTRIBUTIONS) == [way.value for way in NeuronAttribution]
     assert list(ablate.POSITIONS) == [positions.value for positions in Positions]
     assert list(edit.METHODS) == [method.value for method in Method]
+
+
+def test_every_option_that_is_grouped_is_a_shared_one() -> None:
+    grouped = [name for names in options.GROUPS.values() for name in names]
+    assert {*grouped, "json"} == set(options.Shared._fields)
+    assert len(grouped) == len(set(grouped))
 
 
 def test_version(run: Run) -> None:

@@ -8,9 +8,24 @@ from typing import Any
 
 import pytest
 
-from knowscope_tui.core.as_json import effect_json, reading_json, report_json, scores_json, verify_json
+from knowscope_tui.core.as_json import (
+    cached_json,
+    effect_json,
+    entry_json,
+    memory_json,
+    pulled_json,
+    reading_json,
+    release_json,
+    report_json,
+    scores_json,
+    self_test_json,
+    verify_json,
+)
+from knowscope_tui.core.checks import DictionaryCheck, SelfTest
+from knowscope_tui.core.dictionaries import CachedDictionary, Entry, EntryState, Pulled, Release, ReleaseState
 from knowscope_tui.core.edits import EditPlan, EditReport, EditSpec, FactOutcome, ParameterChange, Scores, VerifyReport
 from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.memory import MemoryPlan, Need, Place
 from knowscope_tui.core.readings import Ablation, Effect, Mode, Rank, Reading, SiteReading, TokenProb, UnitReading
 from knowscope_tui.core.readings import relative_drop as drop
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
@@ -89,3 +104,53 @@ def test_nothing_was_lost_where_there_was_nothing_to_lose() -> None:
     assert drop(0.0, 0.0) == 0.0
     assert drop(0.0, 0.5) == 0.0
     assert drop(0.5, 0.0) == 1.0
+
+
+def test_a_self_test_is_strict_and_says_whether_it_is_passed() -> None:
+    check = DictionaryCheck(UNIT.site, "r id", 512, "bfloat16", math.nan, None, -math.inf, "It is wrong.")
+    content = strict(self_test_json(SelfTest(math.nan, 12, (check,), ("The model is wrong.",))))
+    assert (content["passed"], content["parity"], content["problems"]) == (False, None, ["The model is wrong."])
+    assert content["dictionaries"] == [
+        {
+            "site": "4.resid_post",
+            "source": "r id",
+            "features": 512,
+            "dtype": "bfloat16",
+            "l0": None,
+            "expected_l0": None,
+            "explained": None,
+            "problem": "It is wrong.",
+        }
+    ]
+    assert strict(self_test_json(SelfTest(0.0, 12, ())))["passed"] is True
+
+
+def test_a_plan_names_places_and_whether_it_fits() -> None:
+    plan = MemoryPlan("cpu", (Need("model", Place.HOST, 5),), {Place.HOST: 9, Place.DISK: 3}, 2, 0)
+    content = strict(memory_json(plan))
+    assert content["needs"] == [{"what": "model", "place": "host", "bytes": 5}]
+    assert content["free"] == {"host": 9, "disk": 3}
+    assert (content["fits"], content["problem"]) == (True, None)
+
+
+def test_releases_and_dictionaries_have_the_promised_keys() -> None:
+    entry = Entry("r", "id", "owner/repo", "path", UNIT.site, 16384, 71.0)
+    placeless = Entry("r", "other", "owner/repo", "path", None)
+    release = Release("r", "owner/repo", "m", (entry, placeless))
+    content = strict(release_json(ReleaseState(release, 1, None, 0, 0)))
+    assert (content["sites"], content["layers"], content["widths"]) == (["resid_post"], [4], [16384])
+    assert (content["dictionaries"], content["usual_bytes"], content["why_not"]) == (2, None, None)
+    assert strict(entry_json(EntryState(entry, 9, True, 0)))["site"] == "4.resid_post"
+    assert strict(entry_json(EntryState(placeless, None, False, 0)))["site"] is None
+    assert strict(pulled_json(Pulled("r", 1, 2, 3))) == {"release": "r", "made": 1, "present": 2, "bytes": 3}
+    cached = CachedDictionary("/f", "r id", UNIT.site, 16384, "bfloat16", 9, 1.5)
+    assert strict(cached_json(cached)) == {
+        "name": "r id",
+        "file": "/f",
+        "site": "4.resid_post",
+        "width": 16384,
+        "dtype": "bfloat16",
+        "bytes": 9,
+        "used": 1.5,
+        "problem": None,
+    }

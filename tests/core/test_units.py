@@ -41,7 +41,23 @@ def test_transformer_lens_names_are_those_of_transformer_lens() -> None:
     assert Site(3, SiteKind.MLP_ACT).transformer_lens_name == "blocks.3.mlp.hook_post"
 
 
-@pytest.mark.parametrize("name", ["blocks.1.hook_resid_pre", "hook_embed", "blocks.x.hook_mlp_out", "", "blocks.1."])
+@pytest.mark.parametrize("layer", [1, 12])
+def test_what_enters_a_layer_is_what_left_the_one_below(layer: int) -> None:
+    assert Site.from_transformer_lens(f"blocks.{layer}.hook_resid_pre") == Site(layer - 1, SiteKind.RESID_POST)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "blocks.0.hook_resid_pre",  # the embeddings
+        "blocks.1.hook_attn_out",
+        "blocks.-1.hook_resid_pre",
+        "hook_embed",
+        "blocks.x.hook_mlp_out",
+        "",
+        "blocks.1.",
+    ],
+)
 def test_a_hook_that_is_no_site_of_ours_is_none(name: str) -> None:
     assert Site.from_transformer_lens(name) is None
 

@@ -15,7 +15,7 @@ from knowscope_tui.demo import bundle
 from knowscope_tui.demo.recipe import build as build_module
 from knowscope_tui.demo.recipe.build import build
 from knowscope_tui.engine.library import load_library
-from knowscope_tui.engine.model import load_model
+from knowscope_tui.engine.loading import load_model
 from knowscope_tui.errors import Cancelled, SaveError
 
 
@@ -45,7 +45,7 @@ def test_the_same_recipe_gives_the_same_bytes_and_figures(
 def test_what_is_built_loads_with_a_dictionary_at_every_site(built: tuple[Path, dict[str, Any], Any]) -> None:
     folder, card, _told = built
     lm = load_model(str(folder / bundle.MODEL), device="cpu")
-    library = load_library(lm, bundle.dictionary_folders(folder))
+    library = load_library(lm, bundle.dictionary_folders(folder).items())
     assert library.sites == sorted(Site(layer, kind) for kind in bundle.KINDS for layer in range(lm.n_layers))
     assert [row["site"] for row in card["dictionaries"]] == [str(site) for site in library.sites]
     assert lm.ask("The capital of France is", "Paris").prompt_ids[0] == lm.tokenizer.bos_token_id

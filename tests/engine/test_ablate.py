@@ -125,7 +125,7 @@ def test_in_mode_mean_an_activation_becomes_its_mean(lm: LanguageModel, library:
     plain, after = after_ablation(lm, library, question, Ablation((unit,), Mode.MEAN), site)
     dictionary = library.at(site)
     z = dictionary.encode(plain[question.last])[unit.index]
-    expected = plain[question.last] + (0.7 - z) * dictionary.W_dec[unit.index]
+    expected = plain[question.last] + (0.7 - z) * dictionary.decoder[unit.index]
     torch.testing.assert_close(after[question.last], expected, rtol=1e-5, atol=1e-5)
     neuron = Unit.neuron(1, 5)
     site = neuron.site
@@ -254,7 +254,7 @@ def test_substituting_differs_from_preserving_by_exactly_the_reconstruction_erro
     plain, preserved = after_ablation(lm, library, question, Ablation(units, mode, 0.5), site)
     _plain, substituted = after_ablation(lm, library, question, Ablation(units, mode, 0.5, substitute=True), site)
     h = plain[question.last]
-    error = h - dictionary.decode(dictionary.encode(h))
+    error = h - dictionary.decode(dictionary.encode(h), h)
     assert error.abs().max() > 1e-2
     torch.testing.assert_close((preserved - substituted)[question.last], error, rtol=1e-4, atol=1e-4)
 
@@ -277,7 +277,7 @@ def test_ablating_a_feature_takes_away_its_activation_times_its_decoder_row(
         plain, after = after_ablation(lm, library, question, Ablation((unit,)), site)
         dictionary = library.at(site)
         z = dictionary.encode(plain[question.last])[unit.index]
-        expected = -z * dictionary.W_dec[unit.index]
+        expected = -z * dictionary.decoder[unit.index]
         torch.testing.assert_close((after - plain)[question.last], expected, rtol=1e-4, atol=1e-4)
 
 
@@ -294,7 +294,7 @@ def test_a_sweep_equals_measuring_each_unit_alone(
     units += [Unit.neuron(layer, index) for layer in range(LAYERS) for index in (0, 20, D_MLP - 1)]
     units = units[::2] + units[1::2]
     cache = {site: h[None] for site, h in activations(lm, asked, sorted({unit.site for unit in units})).items()}
-    found = sweep(lm, library, asked, units, cache, asked.last, batch=batch)
+    found = sweep(lm, library, asked, units, cache, asked.last, most=batch)
     alone = [measure_ablation(lm, library, asked, Ablation((unit,))).p_after for unit in units]
     before = probability(plain_logits(lm, asked), asked)
     assert found == pytest.approx(alone, abs=1e-5, rel=1e-4)
@@ -311,7 +311,7 @@ def test_a_cancelled_sweep_leaves_no_hook(lm: LanguageModel, library: Library, q
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        sweep(lm, library, question, units, cache, question.last, batch=4, on_batch=cancel)
+        sweep(lm, library, question, units, cache, question.last, most=4, on_batch=cancel)
     assert seen == [4]
 
 

@@ -66,7 +66,7 @@ def test_gradient_times_activation_is_the_finite_difference_of_log_p(
             attribution, family = activation * slope, Family.NEURON
         else:
             dictionary = library.at(site)
-            attribution = feature_attribution(dictionary, dictionary.encode(activation), slope)
+            attribution = feature_attribution(dictionary, activation, dictionary.encode(activation), slope)
             family = Family.FEATURE
         for index in attribution.abs().topk(3).indices.tolist():
             unit = Unit(site, family, index)
@@ -78,8 +78,9 @@ def test_gradient_times_activation_is_the_finite_difference_of_log_p(
 def test_features_that_do_not_fire_have_no_attribution(lm: LanguageModel, library: Library, question: Question) -> None:
     site = Site(1, SiteKind.RESID_POST)
     _logits, cache, slopes = gradients(lm, question, [site])
-    f = library.at(site).encode(cache[site][0, question.last])
-    attribution = feature_attribution(library.at(site), f, slopes[site][0, question.last])
+    h = cache[site][0, question.last]
+    f = library.at(site).encode(h)
+    attribution = feature_attribution(library.at(site), h, f, slopes[site][0, question.last])
     assert torch.equal(attribution == 0, f == 0)
 
 

@@ -26,7 +26,8 @@ from knowscope_tui.engine.checkpoint import DELTA, RECORD, problems, read, save
 from knowscope_tui.engine.editing import WeightDelta, plan_edit
 from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.library import Library, load_library
-from knowscope_tui.engine.model import LanguageModel, load_model
+from knowscope_tui.engine.loading import load_model
+from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.errors import ModelNotLoaded, SaveError
 
 EDITED = "model.layers.1.mlp.down_proj.weight"
@@ -61,7 +62,7 @@ class Bench:
 
 def open_bench(base: Path, sources: dict[SiteKind, Path], fact: Fact) -> Bench:
     lm = load_model(str(base), device="cpu", dtype="float32")
-    library: Library = load_library(lm, sources)
+    library: Library = load_library(lm, sources.items())
     _plan, deltas = plan_edit(lm, library, EditSpec((fact,), site=SiteKind.RESID_POST, top=3))
     assert EDITED in {delta.name for delta in deltas}
     return Bench(base, lm, deltas, fact.prompt)
@@ -143,7 +144,7 @@ def test_the_record_says_what_was_done(bench: Bench, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "edited" / RECORD).read_text(encoding="utf-8"))
     assert record["format"] == 1
     assert record["base"]["name"] == "demo"
-    assert record["base"]["sha256"] == {"model.safetensors": checkpoint._sha256(bench.base / "model.safetensors")}
+    assert record["base"]["sha256"] == {"model.safetensors": checkpoint.sha256(bench.base / "model.safetensors")}
     assert record["edits"] == [{"method": "positions"}]
     assert record["versions"].keys() >= {"knowscope-tui", "torch", "transformers"}
     back = read(tmp_path / "edited")
@@ -233,7 +234,7 @@ def disk_full(*_args: Any, **_kwargs: Any) -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [("save_file", disk_full), ("_other_files", disk_full), ("_sha256", disk_full)],
+    [("save_file", disk_full), ("_other_files", disk_full), ("sha256", disk_full)],
     ids=lambda pair: pair[0],
 )
 def test_a_full_disk_leaves_nothing_behind(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 from knowscope_tui.core.units import Site, SiteKind
+from knowscope_tui.engine.dictionary import Dictionary
 from knowscope_tui.engine.library import Library, load_library
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.errors import DictionaryError, UsageError
@@ -33,7 +36,7 @@ def tensors(h: Tensor) -> dict[str, Tensor]:
 
 
 def load(lm: LanguageModel, folder: Path, kind: SiteKind = KIND) -> Library:
-    return load_library(lm, {kind: folder})
+    return load_library(lm, [(kind, folder)], sae_dtype="float32")
 
 
 def refused(lm: LanguageModel, folder: Path, kind: SiteKind = KIND) -> str:
@@ -61,7 +64,7 @@ def test_encoding_and_decoding_are_sae_lenss_own(
     f = ours.encode(h)
     with torch.no_grad():
         torch.testing.assert_close(f, theirs.encode(h), rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(ours.decode(f), theirs.decode(f), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(ours.decode(f, h), theirs.decode(f), rtol=1e-5, atol=1e-5)
     assert 0.1 < float((f > 0).float().mean()) < 0.6
 
 
@@ -94,8 +97,11 @@ def test_both_layouts_of_one_sae_give_identical_features(
     write_sae_lens(tmp_path / "sae_lens" / "layer_1", tensors, SITE)
     write_params(tmp_path / "gemma_scope" / "layer_1" / "width_40" / "average_l0_13", tensors)
     one, other = load(lm, tmp_path / "sae_lens").at(SITE), load(lm, tmp_path / "gemma_scope").at(SITE)
-    assert torch.equal(one.encode(h), other.encode(h))
-    assert torch.equal(one.decode(one.encode(h)), other.decode(other.encode(h)))
+    f = one.encode(h)
+    torch.testing.assert_close(f, other.encode(h), rtol=0, atol=1e-6)
+    assert torch.equal(f > 0, other.encode(h) > 0)
+    assert torch.equal(one.encoder, other.encoder)
+    assert torch.equal(one.decode(f, h), other.decode(f, h))
 
 
 def test_a_feature_fires_exactly_above_its_threshold_and_zero(
@@ -115,12 +121,21 @@ def test_encoding_some_features_equals_encoding_all_of_them(library: Library, h:
     torch.testing.assert_close(dictionary.encode_some(h, indices), dictionary.encode(h)[:, indices])
 
 
-def test_bfloat16_weights_are_read_as_float32(lm: LanguageModel, tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+def test_bfloat16_weights_stay_so_and_are_counted_with_as_float32(
+    lm: LanguageModel, tmp_path: Path, tensors: dict[str, Tensor], h: Tensor
+) -> None:
     half = {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()}
-    write_sae_lens(tmp_path / "layer_1", half, SITE)
-    dictionary = load(lm, tmp_path).at(SITE)
-    assert dictionary.W_dec.dtype is torch.float32
-    assert torch.equal(dictionary.W_dec, half["W_dec"].to(torch.float32))
+    write_sae_lens(tmp_path / "half" / "layer_1", half, SITE)
+    write_sae_lens(tmp_path / "whole" / "layer_1", {name: t.to(torch.float32) for name, t in half.items()}, SITE)
+    dictionary, whole = load(lm, tmp_path / "half").at(SITE), load(lm, tmp_path / "whole").at(SITE)
+    assert (dictionary.dtype, dictionary.decoder.dtype) == ("bfloat16", torch.bfloat16)
+    rows = dictionary.rows(torch.arange(D_SAE))
+    assert rows.dtype is torch.float32
+    assert torch.equal(rows, half["W_dec"].to(torch.float32))
+    assert all(vector.dtype is torch.float32 for vector in dictionary.vectors(h.device).values())
+    f = whole.encode(h)
+    torch.testing.assert_close(dictionary.encode(h), f, rtol=1e-5, atol=1e-5)
+    assert torch.equal(dictionary.decode(f, h), whole.decode(f, h))
 
 
 def test_any_number_of_sites_load_at_once(library: Library) -> None:
@@ -185,11 +200,19 @@ def test_a_dictionary_of_another_kind_of_site_is_refused(
     assert refused(lm, tmp_path).endswith("reads mlp_out, not resid_post.")
 
 
-@pytest.mark.parametrize("hook", ["blocks.1.hook_resid_pre", "blocks.1.hook_attn_out", "nonsense"])
+def test_a_dictionary_of_what_enters_a_layer_is_one_of_what_leaves_the_layer_below(
+    lm: LanguageModel, tmp_path: Path, tensors: dict[str, Tensor]
+) -> None:
+    """Wherever it lies: `layer_2` in the path is no reason to read layer 2's resid_pre as its resid_post."""
+    write_sae_lens(tmp_path / "layer_2", tensors, SITE, metadata={"hook_name": "blocks.2.hook_resid_pre"})
+    assert load(lm, tmp_path).sites == [SITE]
+
+
+@pytest.mark.parametrize("hook", ["blocks.0.hook_resid_pre", "blocks.1.hook_attn_out", "nonsense"])
 def test_a_dictionary_of_a_site_that_is_not_ours_is_refused_wherever_it_lies(
     lm: LanguageModel, tmp_path: Path, tensors: dict[str, Tensor], hook: str
 ) -> None:
-    """`layer_1` in the path is no reason to read layer 1's resid_pre as its resid_post."""
+    """`layer_1` in the path is no reason to read it at layer 1's resid_post."""
     write_sae_lens(tmp_path / "layer_1", tensors, SITE, metadata={"hook_name": hook})
     assert refused(lm, tmp_path).endswith(f"reads {hook!r}, which is no site here.")
 
@@ -197,9 +220,10 @@ def test_a_dictionary_of_a_site_that_is_not_ours_is_refused_wherever_it_lies(
 def test_two_dictionaries_for_one_site_are_refused(
     lm: LanguageModel, tmp_path: Path, tensors: dict[str, Tensor]
 ) -> None:
-    for l0 in (20, 70):
-        write_params(tmp_path / "layer_1" / "width_40" / f"average_l0_{l0}", tensors)
-    assert refused(lm, tmp_path).startswith(f"Two dictionaries for {SITE} lie in ")
+    named = [tmp_path / "layer_1" / "width_40" / f"average_l0_{l0}" for l0 in (20, 70)]
+    for folder in named:
+        write_params(folder, tensors)
+    assert refused(lm, tmp_path) == f"Two dictionaries for {SITE} were named: {str(named[0])!r} and {str(named[1])!r}."
 
 
 @pytest.mark.parametrize("name", ["W_enc", "b_enc", "W_dec", "b_dec"])
@@ -226,6 +250,48 @@ def test_numbers_that_are_not_finite_are_refused(
     broken.view(-1)[3] = value
     write_params(tmp_path / "layer_1", {**tensors, name: broken})
     assert refused(lm, tmp_path).endswith("holds numbers that are not finite.")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["b_enc", "threshold", "b_dec"])
+def test_vectors_that_are_not_finite_are_refused_when_a_mapped_dictionary_is_opened(
+    lm: LanguageModel, tmp_path: Path, tensors: dict[str, Tensor], name: str, value: float
+) -> None:
+    broken = tensors[name].clone()
+    broken[3] = value
+    write_sae_lens(tmp_path / "layer_1", {**tensors, name: broken}, SITE)
+    assert refused(lm, tmp_path).endswith("holds numbers that are not finite.")
+
+
+USES: dict[str, Callable[[Dictionary, Tensor], object]] = {
+    "encode": lambda dictionary, h: dictionary.encode(h),
+    "encode_some": lambda dictionary, h: dictionary.encode_some(h, torch.tensor([0, 7])),
+    "rows": lambda dictionary, h: dictionary.rows(torch.tensor([0, 7])),
+    "write": lambda dictionary, h: dictionary.write(h, torch.ones(len(h), 2), torch.tensor([0, 7])),
+}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("name", "uses"), [("W_enc", ("encode", "encode_some")), ("W_dec", ("encode", "rows", "write"))]
+)
+def test_matrices_that_are_not_finite_are_refused_when_a_mapped_dictionary_is_first_used(
+    lm: LanguageModel,
+    tmp_path: Path,
+    tensors: dict[str, Tensor],
+    h: Tensor,
+    name: str,
+    uses: tuple[str, ...],
+    value: float,
+) -> None:
+    broken = tensors[name].clone()
+    broken[(3, 7) if name == "W_enc" else (7, 3)] = value  # feature 7's
+    write_sae_lens(tmp_path / "layer_1", {**tensors, name: broken}, SITE)
+    for use in uses:
+        dictionary = load(lm, tmp_path).at(SITE)
+        assert dictionary.rows(torch.tensor([1, 2])).isfinite().all()
+        with pytest.raises(DictionaryError, match=r"holds numbers that are not finite\. Fetch it again\."):
+            USES[use](dictionary, h)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, 5000, -30])
@@ -306,16 +372,54 @@ def test_a_config_that_is_no_json_object_is_refused(
     refused(lm, tmp_path)
 
 
+PRE_6 = {"metadata": None, "hook_name": SITE.transformer_lens_name}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"architecture": "gated"},
+        {"normalize_activations": "layer_norm"},
+        {"architecture": "standard", "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 6}, **PRE_6},
+    ],
+    ids=["gated", "layer_norm", "topk before sae-lens 6"],
+)
+def test_an_architecture_that_was_refused_once_has_sae_lenss_own_features(
+    lm: LanguageModel, tmp_path: Path, tensors: dict[str, Tensor], h: Tensor, config: dict[str, Any]
+) -> None:
+    """See test_architectures for all of them."""
+    from sae_lens import SAE
+
+    kept = {name: tensor for name, tensor in tensors.items() if name != "threshold"}
+    if config.get("architecture") == "gated":
+        b_enc = kept.pop("b_enc")
+        kept |= {"b_gate": b_enc, "b_mag": b_enc.flip(0), "r_mag": b_enc.roll(3)}
+    elif "normalize_activations" in config:
+        kept = tensors
+    write_sae_lens(tmp_path / "layer_1", kept, SITE, **config)
+    theirs = SAE.load_from_disk(tmp_path / "layer_1", device="cpu")
+    with torch.no_grad():
+        f = theirs.encode(h)
+        torch.testing.assert_close(load(lm, tmp_path).at(SITE).encode(h), f, rtol=1e-5, atol=1e-5)
+    assert 0 < int((f != 0).sum()) < f.numel()
+
+
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        ({"architecture": "gated"}, "is of architecture 'gated'"),
-        ({"normalize_activations": "layer_norm"}, "scales its input"),
-        ({"architecture": "standard", "activation_fn_str": "topk"}, "is of architecture 'topk'"),
+        ({"architecture": "gated"}, "has no b_gate and no r_mag and no b_mag"),
+        ({"architecture": "nonsense"}, "is of architecture 'nonsense'"),
+        ({"architecture": "standard", "activation_fn_str": "tanh-relu"}, "is of architecture 'tanh-relu'"),
+        ({"architecture": "topk"}, "does not say how many features are active"),
+        ({"architecture": "topk", "k": 0}, "does not say how many features are active"),
+        ({"normalize_activations": "expected_average_only_in"}, "scales its input"),
+        ({"normalize_activations": "covariance_whitening"}, "scales its input"),
+        ({"normalize_activations": True}, "scales its input"),
     ],
+    ids=str,
 )
 def test_an_architecture_that_would_be_read_wrongly_is_refused(
-    lm: LanguageModel, tmp_path: Path, tensors: dict[str, Tensor], config: dict[str, str], reason: str
+    lm: LanguageModel, tmp_path: Path, tensors: dict[str, Tensor], config: dict[str, Any], reason: str
 ) -> None:
     write_sae_lens(tmp_path / "layer_1", tensors, SITE, **config)
     assert reason in refused(lm, tmp_path)

@@ -53,7 +53,7 @@ def a_feature(lm: LanguageModel, library: Library, question: Question, site: Sit
 
 def contributions(lm: LanguageModel, library: Library, unit: Unit, layer: int, questions: list[Question]) -> Tensor:
     """c_jk by hand, entry by entry as the module's docstring states it: (d_model, d_mlp)."""
-    d = library.at(unit.site).W_dec[unit.index]
+    d = library.at(unit.site).decoder[unit.index]
     W = down_proj(lm.model, layer)
     g = 1 + lm.model.model.layers[layer].post_feedforward_layernorm.weight
     total = torch.zeros_like(W)
@@ -104,7 +104,7 @@ def test_contributions_add_up_to_what_the_mlp_writes_into_the_feature(
         out = activations(lm, question, [Site(layer, SiteKind.MLP_OUT)])[Site(layer, SiteKind.MLP_OUT)][question.last]
         unit = Unit.feature(LAYERS - 1, kind, 5)
         c = contributions(lm, library, unit, layer, [question])
-        d = library.at(unit.site).W_dec[unit.index]
+        d = library.at(unit.site).decoder[unit.index]
         assert float(c.sum()) == pytest.approx(float(d @ out), rel=1e-3, abs=1e-4)
 
 
@@ -182,7 +182,7 @@ def test_rows_zeroes_whole_rows_where_the_decoder_row_is_large(
 ) -> None:
     unit = Unit.feature(1, kind, 4)
     plan, deltas = plan_edit(lm, library, EditSpec((fact,), Method.ROWS, tau2=0.6, units=(unit,)))
-    d = library.at(unit.site).W_dec[unit.index].abs()
+    d = library.at(unit.site).decoder[unit.index].abs()
     rows = d > 0.6 * d.max()
     assert [parameter.name for parameter in plan.parameters] == [f"model.layers.{writer}.mlp.down_proj.weight"]
     after = applied(lm, deltas)[f"model.layers.{writer}.mlp.down_proj.weight"]
@@ -237,8 +237,9 @@ def test_the_units_are_the_strongest_by_attribution_at_the_site(
     _logits, cache, slopes = gradients(lm, question, sites)
     found: list[tuple[float, Unit]] = []
     for site in sites:
-        z = library.at(site).encode(cache[site][0, question.last])
-        attribution = feature_attribution(library.at(site), z, slopes[site][0, question.last])
+        h = cache[site][0, question.last]
+        z = library.at(site).encode(h)
+        attribution = feature_attribution(library.at(site), h, z, slopes[site][0, question.last])
         found += [(float(value), Unit(site, Family.FEATURE, index)) for index, value in enumerate(attribution)]
     found.sort(key=lambda pair: -pair[0])
     assert plan.units == tuple(unit for _value, unit in found[:6])

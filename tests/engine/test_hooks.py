@@ -12,7 +12,8 @@ from torch import Tensor
 
 from knowscope_tui.core.units import Site, SiteKind
 from knowscope_tui.engine.hooks import capture, intervene
-from knowscope_tui.engine.model import LanguageModel, Question, load_model
+from knowscope_tui.engine.loading import load_model
+from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.sites import tap, width
 from knowscope_tui.errors import UsageError
 from tests.tiny import LAYERS, activations, hook_count, plain_logits

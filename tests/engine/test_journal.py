@@ -13,7 +13,8 @@ from knowscope_tui.core.units import SiteKind
 from knowscope_tui.engine.editing import WeightDelta, plan_edit
 from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.library import Library, load_library
-from knowscope_tui.engine.model import LanguageModel, load_model
+from knowscope_tui.engine.loading import load_model
+from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.errors import EditError
 from tests.tiny import bits
 
@@ -25,7 +26,7 @@ def opened(
     request: pytest.FixtureRequest, tiny_folder: Path, sources: dict[SiteKind, Path]
 ) -> tuple[LanguageModel, Library]:
     lm = load_model(str(tiny_folder), device="cpu", dtype=request.param)
-    return lm, load_library(lm, sources)
+    return lm, load_library(lm, sources.items())
 
 
 @pytest.mark.parametrize("method", Method, ids=lambda method: method.value)

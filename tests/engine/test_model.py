@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from knowscope_tui.engine.model import LanguageModel, base_folder, load_model, pick_device, pick_dtype
-from knowscope_tui.errors import DeviceError, ModelNotLoaded, PromptError
+from knowscope_tui.engine.loading import base_folder, load_model, pick_device, pick_dtype
+from knowscope_tui.engine.model import LanguageModel
+from knowscope_tui.errors import DeviceError, HubError, ModelNotLoaded, PromptError
 from tests.tiny import CONTEXT
 
 
@@ -156,19 +157,19 @@ def test_a_model_that_lacks_a_tensor_is_refused(tmp_path: Path, tiny_folder: Pat
 
 
 def test_a_model_of_another_family_is_refused(tmp_path: Path, tiny_folder: Path) -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-    other = tmp_path / "llama"
-    config = LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
-    LlamaForCausalLM(config).save_pretrained(other)
+    other = tmp_path / "neox"
+    config = GPTNeoXConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+    GPTNeoXForCausalLM(config).save_pretrained(other)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(tiny_folder / name, other / name)
-    with pytest.raises(ModelNotLoaded, match="'llama' has no site table"):
+    with pytest.raises(ModelNotLoaded, match="'gpt_neox' has no site table"):
         load_model(str(other))
 
 
-def test_a_name_that_is_neither_folder_nor_on_the_hub_is_refused() -> None:
-    with pytest.raises(ModelNotLoaded, match="cannot be loaded"):
+def test_a_name_that_is_neither_folder_nor_in_the_hubs_cache_is_refused() -> None:
+    with pytest.raises(HubError, match=r"there-is-no-such-model is not whole in the cache, and nothing may be fetched"):
         load_model("knowscope/there-is-no-such-model")
     with pytest.raises(ModelNotLoaded, match="not on this machine"):
         base_folder("knowscope/there-is-no-such-model")

@@ -82,7 +82,7 @@ def test_attributions_are_those_of_the_attribution_module(
         if row.unit.family is Family.FEATURE:
             site = row.unit.site
             h, slope = cache[site][0, question.last], slopes[site][0, question.last]
-            expected = feature_attribution(library.at(site), library.at(site).encode(h), slope)[row.unit.index]
+            expected = feature_attribution(library.at(site), h, library.at(site).encode(h), slope)[row.unit.index]
             assert row.attribution == pytest.approx(float(expected), rel=1e-3, abs=1e-6)
 
 

@@ -22,7 +22,8 @@ from knowscope_tui.engine.ablate import ablation_changes, measure_ablation
 from knowscope_tui.engine.answers import forward, probability
 from knowscope_tui.engine.hooks import intervene
 from knowscope_tui.engine.library import Library, load_library
-from knowscope_tui.engine.model import LanguageModel, Question, load_model
+from knowscope_tui.engine.loading import load_model
+from knowscope_tui.engine.model import LanguageModel, Question
 from tests.tiny import active_features, plain_logits
 
 TOLERANCE = 1e-5
@@ -69,7 +70,7 @@ def demo_peers() -> Peers:
     sources = bundle.dictionary_folders()
     chosen = demo_facts()[:: len(demo_facts()) // 3][:3]
     questions = tuple(lm.ask(fact.prompt, fact.answer) for fact in chosen)
-    return Peers(lm, load_library(lm, sources), boot(bundle.model_folder()), sources, questions)
+    return Peers(lm, load_library(lm, sources.items()), boot(bundle.model_folder()), sources, questions)
 
 
 @pytest.fixture(params=["tiny", "demo"])
@@ -125,7 +126,7 @@ def test_features_are_those_of_sae_lens(peers: Peers, kind: SiteKind) -> None:
         ours = active_features(peers.lm, peers.library.at(site), question)
         theirs = seen[0][question.last]
         assert {unit.index for unit in ours} == set(theirs.nonzero().flatten().tolist())
-        assert torch.equal(peers.library.at(site).W_dec, sae.W_dec.detach())
+        assert torch.equal(peers.library.at(site).decoder, sae.W_dec.detach())
 
 
 @pytest.mark.parametrize("positions", Positions)

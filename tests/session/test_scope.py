@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from knowscope_tui.core.as_json import report_json, verify_json
 from knowscope_tui.core.edits import EditSpec, Method
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.readings import Ablation, Mode, Positions, Rank
-from knowscope_tui.core.units import Family, SiteKind, Unit
+from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.demo import corpus
 from knowscope_tui.engine.evaluate import mean_activations
 from knowscope_tui.engine.model import LanguageModel
@@ -46,14 +47,23 @@ def scope(shared: Scope, monkeypatch: pytest.MonkeyPatch) -> Any:
 # --- opening --------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_open_is_told_in_numbers(scope: Scope, tiny_folder: Path) -> None:
+def test_what_is_open_is_told_in_numbers(
+    scope: Scope, tiny_folder: Path, sources: dict[SiteKind, Path]
+) -> None:
     info = scope.info
     assert info.name == str(tiny_folder)
     assert not info.is_demo
     assert (info.device, info.dtype) == ("cpu", "float32")
     assert (info.n_layers, info.d_model, info.n_neurons) == (LAYERS, D_MODEL, D_MLP)
     assert info.features_per_site == (D_SAE,)
-    assert info.dictionaries == 4 * LAYERS
+    assert [used.site for used in info.dictionaries] == sorted(Site(*at) for at in product(range(LAYERS), sources))
+    for used in info.dictionaries:
+        assert used.source == str(sources[used.site.kind] / f"layer_{used.site.layer}")
+        assert (used.features, used.architecture, used.dtype) == (D_SAE, "jumprelu", "float32")
+        assert used.expected_l0 is None
+    assert info.dictionary_kinds == tuple(kind for kind in SiteKind if kind in sources)
+    assert (info.trained_on, info.chat, info.remarks) == (None, False, ())
+    assert info.plan.problem == ""
     assert info.parameters == sum(parameter.numel() for parameter in scope._lm.model.parameters())
     assert scope.facts == ()
 
@@ -247,7 +257,7 @@ def test_a_checkpoint_of_two_edits_holds_both(scope: Scope, facts: list[Fact], t
     scope.edit([facts[1]], method=Method.NEURONS, top=2, neighbors=[])
     saved = scope.save(tmp_path / "edited")
     live = {name: parameter.detach().clone() for name, parameter in scope._lm.model.named_parameters()}
-    from knowscope_tui.engine.model import load_model
+    from knowscope_tui.engine.loading import load_model
 
     reopened: LanguageModel = load_model(saved.folder, device="cpu", dtype="float32")
     for name, parameter in reopened.model.named_parameters():

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import pytest
 
+from knowscope_tui.core.dictionaries import DictionarySource
 from knowscope_tui.core.edits import EditSpec, Method
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.readings import Ablation, Rank
@@ -46,7 +47,8 @@ def results(events: list[Event]) -> list[Event]:
 
 @pytest.fixture(scope="module")
 def source(tiny_folder: Path, sources: dict[SiteKind, Path]) -> SourceSpec:
-    return SourceSpec(str(tiny_folder), tuple((kind, str(folder)) for kind, folder in sources.items()), device="cpu")
+    named = tuple(DictionarySource(str(folder), kind) for kind, folder in sources.items())
+    return SourceSpec(str(tiny_folder), named, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +72,15 @@ def session(opened: Session) -> Iterator[Session]:
 
 def test_opening_tells_what_is_open(source: SourceSpec) -> None:
     events = put(Session(), protocol.Open(7, source))
-    (opened,) = results(events)
+    planned, opened = results(events)
+    assert isinstance(planned, protocol.Planned)
     assert isinstance(opened, protocol.Opened)
     assert opened.revision == 7
     assert opened.info.name == source.model
+    assert opened.info.plan == planned.plan
     assert [event.doing for event in only(events, protocol.Progress)] == [
+        "Finding the model",
+        "Planning",
         "Loading the model",
         "Loading the dictionaries",
     ]

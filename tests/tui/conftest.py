@@ -18,6 +18,7 @@ from knowscope_tui.session.protocol import Request, SourceSpec
 from knowscope_tui.tui.app import KnowscopeApp
 from knowscope_tui.tui.microscope import Microscope
 from knowscope_tui.tui.widgets.units import UnitsTable
+from tests.tui.shelf import ShelfStandIn
 from tests.tui.stand_in import StandIn
 
 Open = Callable[..., object]
@@ -25,11 +26,12 @@ Open = Callable[..., object]
 
 @dataclass
 class Driven:
-    """An app that runs, with the session that stands behind it."""
+    """An app that runs, with the session and the shelf that stand behind it."""
 
     app: KnowscopeApp
     pilot: Pilot[None]
     session: StandIn
+    shelf: ShelfStandIn
 
     @property
     def scope(self) -> Microscope:
@@ -55,7 +57,7 @@ class Driven:
     async def idle(self) -> None:
         """Waits until the session has answered everything and the screen is drawn."""
         await self.pilot.pause()
-        await self.until(lambda: self.app.desk.doing is None, "an idle session")
+        await self.until(lambda: not self.app.desk.busy, "an idle session")
         await self.pilot.pause()
 
     async def press(self, *keys: str) -> None:
@@ -70,7 +72,7 @@ class Driven:
         await self.idle()
 
     def asked(self, kind: type[Request]) -> list[Request]:
-        return [request for request in self.session.requests if isinstance(request, kind)]
+        return [request for request in self.session.requests + self.shelf.requests if isinstance(request, kind)]
 
     def text(self, selector: str) -> str:
         """What a widget of the screen in front shows, as plain text."""
@@ -104,15 +106,16 @@ def drive() -> Open:
     async def opened(
         size: tuple[int, int] = (120, 36),
         session: StandIn | None = None,
+        shelf: ShelfStandIn | None = None,
         theme: str | None = "knowscope-dark",
         model: str | None = None,
         settle: bool = True,
         keymap: dict[str, str] | None = None,
     ) -> AsyncIterator[Driven]:
-        stand_in = session or StandIn()
-        app = KnowscopeApp(SourceSpec(model), lambda: stand_in, theme, keymap)
+        stand_in, stood_in = session or StandIn(), shelf or ShelfStandIn()
+        app = KnowscopeApp(SourceSpec(model), lambda: stand_in, theme, keymap, lambda: stood_in)
         async with app.run_test(size=size) as pilot:
-            driven = Driven(app, pilot, stand_in)
+            driven = Driven(app, pilot, stand_in, stood_in)
             if settle:
                 await driven.until(lambda: stand_in.requests, "the first request")
                 await driven.idle()

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from knowscope_tui.core.checks import DictionaryCheck, SelfTest
 from knowscope_tui.core.edits import (
     EditPlan,
     EditReport,
@@ -17,9 +18,10 @@ from knowscope_tui.core.edits import (
     Scores,
 )
 from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.memory import MemoryPlan, Need, Place
 from knowscope_tui.core.readings import Ablation, Effect, Mode, Reading, SiteReading, TokenProb, UnitReading
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
-from knowscope_tui.errors import KnowscopeError, PromptError, SaveError
+from knowscope_tui.errors import DictionaryError, KnowscopeError, PromptError, SaveError
 from knowscope_tui.session import protocol
 from knowscope_tui.session.runner import Post
 
@@ -47,9 +49,35 @@ FACTS = (
     ),
 )
 
+PLAN = MemoryPlan(
+    device="cpu",
+    needs=(
+        Need("model", Place.HOST, 5_200_000_000),
+        Need("18 dictionaries", Place.MAPPED, 11_600_000_000),
+        Need("download", Place.DISK, 0),
+    ),
+    room={Place.HOST: 16_000_000_000},
+    encoder_bytes=5_800_000_000,
+    encoder_budget=0,
+)
+
+
+def in_use(source: str, kinds: tuple[SiteKind, ...] = KINDS) -> tuple[protocol.DictionaryInUse, ...]:
+    """One dictionary for every layer and kind, as if made from `source`."""
+    return tuple(
+        protocol.DictionaryInUse(
+            Site(layer, kind), f"{source} layer_{layer}", 512, "jumprelu", "bfloat16", 20.0 + layer
+        )
+        for layer in range(LAYERS)
+        for kind in kinds
+    )
+
+
 INFO = protocol.ModelInfo(
     name="demo",
     is_demo=True,
+    trained_on=None,
+    chat=False,
     device="cpu",
     dtype="float32",
     n_layers=LAYERS,
@@ -59,8 +87,43 @@ INFO = protocol.ModelInfo(
     parameters=2_200_000,
     dictionary_kinds=KINDS,
     features_per_site=(512,),
-    dictionaries=18,
+    dictionaries=in_use("the demo's own"),
+    plan=PLAN,
 )
+
+
+GEMMA = replace(
+    INFO,
+    name="google/gemma-2-2b",
+    is_demo=False,
+    trained_on="gemma-2-2b",
+    dictionary_kinds=(SiteKind.RESID_POST,),
+    features_per_site=(16_384,),
+    dictionaries=in_use("gemma-scope-2b-pt-res-canonical", (SiteKind.RESID_POST,)),
+    remarks=("The dictionaries were trained on gemma-2-2b.",),
+)
+"""A model for which releases are listed."""
+
+
+def self_test(info: protocol.ModelInfo, wrong: tuple[Site, ...] = (), parity: float = 0.0) -> SelfTest:
+    """A self-test of what is open, in which the dictionaries at `wrong` are off."""
+    return SelfTest(
+        parity,
+        128,
+        tuple(
+            DictionaryCheck(
+                used.site,
+                used.source,
+                used.features,
+                used.dtype,
+                300.0 if used.site in wrong else (used.expected_l0 or 0.0) + 0.5,
+                used.expected_l0,
+                -0.4 if used.site in wrong else 0.81,
+                "L0 is 300.0, and its name [i]says[/i] 22\x1b[2J." if used.site in wrong else "",
+            )
+            for used in info.dictionaries
+        ),
+    )
 
 
 def _units(position: int) -> list[UnitReading]:
@@ -108,6 +171,10 @@ class StandIn:
     gate: threading.Event = field(default_factory=threading.Event)
     gated: tuple[type[protocol.Request], ...] = ()
     folders: set[str] = field(default_factory=lambda: {"./there-already"})
+    info: protocol.ModelInfo = INFO
+    facts: tuple[Fact, ...] = FACTS
+    wrong: tuple[Site, ...] = ()
+    parity: float = 0.0
 
     def handle(self, request: protocol.Request, post: Post, check: Callable[[], None]) -> None:
         self.requests.append(request)
@@ -119,7 +186,14 @@ class StandIn:
                 post(protocol.Progress(request.revision, "Loading the model", 0.5))
                 if request.source.model == "missing":
                     raise KnowscopeError("There is no model at 'missing'.", "Name a folder that holds one.")
-                post(protocol.Opened(request.revision, INFO, FACTS))
+                post(protocol.Planned(request.revision, self.info.plan))
+                post(protocol.Opened(request.revision, self.info, self.facts))
+            case protocol.RunSelfTest():
+                post(protocol.Progress(request.revision, "Testing layer 3", 0.5))
+                check()
+                post(protocol.SelfTested(request.revision, self_test(self.info, self.wrong, self.parity)))
+            case protocol.UseDictionaries():
+                self._use(request, post)
             case protocol.Probe():
                 self._probe(request, post, check)
             case protocol.Ablate():
@@ -139,6 +213,20 @@ class StandIn:
     @property
     def unsaved(self) -> bool:
         return self.edits > 0 and self.edits != self.saved
+
+    def _use(self, request: protocol.UseDictionaries, post: Post) -> None:
+        post(protocol.Progress(request.revision, "Opening dictionaries", 0.5))
+        names = [source.release or "" for source in request.dictionaries]
+        if any(name.startswith("gpt2") for name in names):
+            raise DictionaryError("These dictionaries were made for gpt2-small.", "Choose those of the open model.")
+        used = tuple(one for name in names for one in in_use(name, (SiteKind.RESID_POST,)))
+        self.info = replace(
+            self.info,
+            dictionaries=used,
+            dictionary_kinds=(SiteKind.RESID_POST,),
+            features_per_site=(request.choice.width or 16_384,),
+        )
+        post(protocol.DictionariesOpened(request.revision, self.info))
 
     def _p(self, prompt: str, answer: str) -> float:
         known = any(fact.prompt == prompt and fact.answer == answer for fact in FACTS)

@@ -22,6 +22,9 @@ VISITS: list[tuple[str, ...]] = [
     ("space", "e", "p"),
     ("e", "a", "escape", "s", "enter"),
     ("question_mark",),
+    ("l",),
+    ("l", "p"),
+    ("l", "i"),
 ]
 SIZES = [(120, 36), (80, 24), (104, 30), (103, 24), (200, 60)]
 

@@ -73,6 +73,13 @@ def test_fit_fills_exactly_with_wide_characters() -> None:
         assert cell_len(text.fit("東京タワー", width)) == width
 
 
+def test_names_are_cut_in_their_middle() -> None:
+    assert text.cut_middle("sae_bench_topk_date-1109", 24) == "sae_bench_topk_date-1109"
+    assert text.cut_middle("sae_bench_topk_date-1109", 13) == "sae_be…e-1109"
+    for width in range(12):
+        assert cell_len(text.cut_middle("東京タワー東京", width)) <= width
+
+
 def test_sizes_and_counts_read_well() -> None:
     assert text.file_size(8_912_345) == "8.9 MB"
     assert text.file_size(999) == "999 bytes"

@@ -33,7 +33,8 @@ from knowscope_tui.demo.recipe.pretrain import new_model, train_model
 from knowscope_tui.demo.recipe.settings import FULL, QUICK, Recipe
 from knowscope_tui.demo.recipe.tokenizer import train_tokenizer
 from knowscope_tui.engine.library import Library, load_library
-from knowscope_tui.engine.model import LanguageModel, load_model
+from knowscope_tui.engine.loading import load_model
+from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.errors import SaveError
 
 OnProgress = Callable[[str, float | None], None]
@@ -87,7 +88,7 @@ def write_card(folder: Path, recipe: Recipe, on_progress: OnProgress, *, trained
     """Measures the trained bundle in `folder` and writes its card, which is returned."""
     started = time.monotonic()
     lm = load_model(str(folder / MODEL), device="cpu", dtype="float32")
-    library = load_library(lm, dictionary_folders(folder))
+    library = load_library(lm, dictionary_folders(folder).items())
     content = _measure(recipe, lm, library, _facts(recipe), on_progress)
     content["recipe"] = _recipe_json(recipe)
     seconds = {"training": round(trained_seconds), "measuring": round(time.monotonic() - started)}

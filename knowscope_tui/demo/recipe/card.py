@@ -9,7 +9,6 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from knowscope_tui.core.edits import EditSpec, Method
@@ -26,6 +25,7 @@ from knowscope_tui.engine.hooks import intervene
 from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel, Question
+from knowscope_tui.engine.selftest import measure
 
 COUNTS = (1, 5, 10)
 """How many of the strongest units are ablated together."""
@@ -90,17 +90,14 @@ def held_out_texts(taught: Sequence[TaughtFact]) -> list[str]:
     return [*told, *reference_texts()]
 
 
-@torch.no_grad()
 def dictionary_quality(dictionary: Dictionary, activations: Tensor) -> Json:
-    """FVE = 1 − Σ|h − ĥ|² / Σ|h − mean h|², and L0, over tokens: activations (n_tokens, d_in), `<bos>` excluded."""
-    features = dictionary.encode(activations)
-    error = (activations - dictionary.decode(features)).square().sum()
-    variance = (activations - activations.mean(dim=0)).square().sum()
+    """FVE and L0 (see `selftest.measure`): activations (n_tokens, d_in), `<bos>` excluded."""
+    l0, explained = measure(dictionary, activations)
     return {
         "site": str(dictionary.site),
         "d_sae": dictionary.d_sae,
-        "fve": float(1 - error / variance),
-        "l0": float((features > 0).float().sum(dim=-1).mean()),
+        "fve": explained,
+        "l0": l0,
     }
 
 

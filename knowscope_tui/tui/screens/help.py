@@ -13,6 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from knowscope_tui.tui.screens.edit import EditScreen
+from knowscope_tui.tui.screens.library import LibraryScreen
 from knowscope_tui.tui.screens.main import MainScreen
 from knowscope_tui.tui.screens.quit import QuitScreen
 from knowscope_tui.tui.screens.save import SaveScreen
@@ -20,6 +21,8 @@ from knowscope_tui.tui.widgets.common import KeyBar, SafeInput
 from knowscope_tui.tui.widgets.edit_form import ThresholdInput
 from knowscope_tui.tui.widgets.fact import PromptInput
 from knowscope_tui.tui.widgets.heat import HeatMap
+from knowscope_tui.tui.widgets.in_use import InUseTable
+from knowscope_tui.tui.widgets.releases import ReleasesTable
 from knowscope_tui.tui.widgets.units import UnitsTable
 
 WORDS: tuple[tuple[str, str], ...] = (
@@ -29,6 +32,12 @@ WORDS: tuple[tuple[str, str], ...] = (
     ("resid_post", "What a layer hands to the next one.  resid_mid: the same, before the layer's MLP."),
     ("mlp_out", "What a layer's MLP adds.  attn_z: what its attention heads gathered."),
     ("feature", "A direction that a sparse autoencoder found at a site, written 4.resid_post.f17."),
+    ("dictionary", "A sparse autoencoder (SAE): it writes what stands at one site as a sum of few features."),
+    ("release", "Dictionaries published together for one model, as sae-lens lists them."),
+    ("width", "How many features a dictionary has: 16k is 16,384."),
+    ("L0", "Mean number of a dictionary's features that fire at a token; canonical is the one closest to 100."),
+    ("explained", "Fraction of variance explained (FVE): how much of a site its dictionary writes. 1.00 = all of it."),
+    ("self-test", "Does looking leave the model's logits exactly as they are, and does each dictionary fit its name?"),
     ("neuron", "One inner unit of a layer's MLP (site mlp_act), written 4.mlp_act.n345."),
     ("activation", "How strongly a unit fires at the reading position. Bold units fire near their kind's maximum."),
     ("attribution", "About how much log P(answer) falls without the unit: gradient × activation. Fast, not exact."),
@@ -50,6 +59,9 @@ GROUPS: tuple[tuple[str, type[DOMNode]], ...] = (
     ("Edit screen", EditScreen),
     ("τ2", ThresholdInput),
     ("Save screen", SaveScreen),
+    ("Library screen", LibraryScreen),
+    ("Releases", ReleasesTable),
+    ("Dictionaries in use", InUseTable),
     ("Quit", QuitScreen),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -10,12 +10,15 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.screen import Screen
 
-from knowscope_tui.session.protocol import Event, Failed, Opened
+from knowscope_tui.session.protocol import Event, Failed, Opened, Planned, SourceSpec
 from knowscope_tui.text import visible
 from knowscope_tui.tui import messages
 from knowscope_tui.tui.desk import Desk
+from knowscope_tui.tui.librarian import Librarian, Said
 from knowscope_tui.tui.microscope import Microscope, Part
 from knowscope_tui.tui.panels import Panels
+from knowscope_tui.tui.selftest import SelfTester
+from knowscope_tui.tui.status import Status
 from knowscope_tui.tui.table import SORTS
 from knowscope_tui.tui.widgets.answer import AnswerPanel
 from knowscope_tui.tui.widgets.common import KeyBar
@@ -41,6 +44,7 @@ class MainScreen(Screen[None]):
         Binding("u", "undo", "undo", id="main.undo", tooltip="Take the last edit back, bit for bit."),
         Binding("slash", "filter", "filter", id="main.filter", tooltip="Type words that units' names must hold."),
         Binding("i", "fact", "fact", id="main.fact", tooltip="Type another fact."),
+        Binding("l", "library", "library", id="main.library", tooltip="Find, pull and use dictionaries; self-test."),
         Binding("f", "cycle_family", "kind", id="main.family", tooltip="Show features, neurons, or both."),
         Binding("o", "cycle_sort", "sort", id="main.sort", tooltip="Sort by ΔProb, attribution or activation."),
         Binding(
@@ -65,12 +69,14 @@ class MainScreen(Screen[None]):
         Binding("escape", "leave", "back", id="main.leave", show=False, tooltip="Back to the units; lifts filters."),
     ]
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, source: SourceSpec) -> None:
         super().__init__(id="main")
         self._desk = desk
         self.scope = Microscope(desk, self._changed, self._failed)
+        self.tester = SelfTester(desk, self._show_test)
+        self.librarian = Librarian(desk, self.scope, source, self._tell)
         self._panels = Panels(self, self.scope)
-        self._broken = False
+        self._status = Status(self, desk, self.scope, self.tester)
 
     def compose(self) -> ComposeResult:
         yield TopLine()
@@ -99,29 +105,38 @@ class MainScreen(Screen[None]):
         """Hears what opening the model comes to."""
         if isinstance(event, Opened):
             self.scope.opened(event)
+        elif isinstance(event, Planned):
+            self._panels.show_plan(event.plan)
         elif isinstance(event, Failed):
-            self._broken = True
-            self.query_one(UnitsTable).show_nothing("No model is open. Quit with q, and name a model folder.")
+            self._status.broken = True
+            self.query_one(UnitsTable).show_nothing("No model is open. Quit with q, and name a model.")
             self.query_one(UnitsTable).focus()
             self._failed(event)
 
     def _failed(self, event: Failed) -> None:
         self.notify(visible(f"{event.what} {event.hint}".strip()), severity="error", timeout=10, markup=False)
 
+    def _tell(self, said: Said) -> None:
+        """Says what became of a pull to a person who is not in the library."""
+        severity: Literal["information", "error"] = "error" if said.sign == "✗" else "information"
+        self.notify(visible(said.text), severity=severity, timeout=10, markup=False)
+
     def show_activity(self) -> None:
-        """Shows what the session works on."""
-        top, doing = self.query_one(TopLine), self._desk.doing
-        if doing is not None:
-            what, fraction = doing
-            done = "…" if fraction is None else f" {fraction * 100:.0f} %"
-            top.show_state("◌", visible(what.rstrip(".… ")) + done, "$warning")
-        elif self._broken:
-            top.show_state("✗", "no model", "$error")
-        else:
-            top.show_state("●", "ready", "$success")
+        """Shows what the session works on; when it is free, the self-test has its turn."""
+        self._status.show_activity()
+        if self.scope.reading is not None:
+            self.tester.when_free()
 
     def _changed(self, part: Part) -> None:
+        if part in (Part.MODEL, Part.DICTIONARIES):
+            self._status.remark()
+            self.tester.want()
+            self.librarian.opened()
         self._panels.show(part)
+
+    def _show_test(self) -> None:
+        self._status.show_test()
+        self.librarian.tested()
 
     # --- what a person wants ----------------------------------------------------------------------------------------
 
@@ -132,7 +147,7 @@ class MainScreen(Screen[None]):
             return
         self._panels.fresh = True
         if self.scope.info is None:
-            if not self._broken:
+            if not self._status.broken:
                 self.notify("The fact is looked at as soon as the model is loaded.", markup=False)
             return
         self.scope.look(message.prompt, message.answer)
@@ -202,6 +217,13 @@ class MainScreen(Screen[None]):
 
     def action_cycle_sort(self) -> None:
         self.post_message(messages.SortPicked(SORTS[(SORTS.index(self._panels.sort) + 1) % len(SORTS)]))
+
+    # --- dictionaries -----------------------------------------------------------------------------------------------
+
+    def action_library(self, view: str = "releases") -> None:
+        from knowscope_tui.tui.screens.library import LibraryScreen
+
+        self.app.push_screen(LibraryScreen(self.scope, self.librarian, self.tester, view))
 
     # --- edits ------------------------------------------------------------------------------------------------------
 

@@ -43,15 +43,23 @@ class SafeInput(Input):
 class NumberInput(SafeInput):
     """An input for a number: letters pass it by, so that they keep their meaning as keys."""
 
+    CHARACTERS: ClassVar[str] = "0123456789.,"
+
     def check_consume_key(self, key: str, character: str | None) -> bool:
         del key
-        return character is not None and character in "0123456789.,"
+        return character is not None and character in self.CHARACTERS
 
     async def _on_key(self, event: events.Key) -> None:
         if event.is_printable and not self.check_consume_key(event.key, event.character):
             event.prevent_default()
             return
         await super()._on_key(event)
+
+
+class RangeInput(NumberInput):
+    """An input for a range of numbers, written 10-20."""
+
+    CHARACTERS = "0123456789-"
 
 
 class Chip(Static):
@@ -79,7 +87,7 @@ class KeyBar(Footer):
         super().__init__(show_command_palette=False, compact=True)
 
     def compose(self) -> ComposeResult:
-        left = self.app.size.width - 1
+        left = self.app.size.width  # Its own padding, and the gap that the last key does without.
         for key in self._keys():
             left -= cell_len(key.key_display) + 1 + cell_len(key.description) + 1
             if left < 0:
@@ -102,7 +110,10 @@ def _importance(key: FooterKey) -> int:
     return _ORDER.get(key.action, 0)
 
 
-_SELDOM = ("filter", "cycle_family", "cycle_sort", "cycle_positions", "cycle_mode", "app.next_theme")
+_SELDOM = (
+    *("filter", "cycle_family", "cycle_sort", "cycle_positions", "cycle_mode", "app.next_theme"),
+    *("width", "choices", "search", "models"),
+)
 _ORDER = {"app.help": 1, "command_palette": 2, "app.quit": 3} | dict.fromkeys(_SELDOM, 4)
 
 

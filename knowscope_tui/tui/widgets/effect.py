@@ -23,11 +23,17 @@ class EffectPanel(Widget):
         self._edits = 0
         self._settings = ""
         self._waiting = False
+        self._plan = ""
+
+    def show_plan(self, line: str) -> None:
+        """What is being loaded and where it goes; it stands here until the first effect."""
+        self._plan = line
+        self.refresh()
 
     def show(self, effect: Effect | None, before: Effect | None, edits: int) -> None:
         """`before` is what the fact showed before the first edit, when there are edits."""
         self._effect, self._before, self._edits = effect, before, edits
-        self._waiting = False
+        self._waiting, self._plan = False, ""
         self.refresh()
 
     def show_switches(self, off: tuple[Unit, ...], settings: str) -> None:
@@ -38,6 +44,8 @@ class EffectPanel(Widget):
 
     def render(self) -> Content:
         width = self.content_size.width
+        if self._plan:
+            return Content.styled(self._plan, "$muted")
         head = self._head(width)
         while len(head) > 1 and sum(piece.cell_length + 2 for piece in head) - 2 > width:
             head.pop()

@@ -1,0 +1,39 @@
+"""How much memory this process may use."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+
+def host_memory() -> tuple[int, int]:
+    """Bytes of memory in all and free, as this process may use them: a container's limit counts."""
+    import psutil
+
+    state = psutil.virtual_memory()
+    total, free = int(state.total), int(state.available)
+    for limit, used in _cgroup_limits():
+        total, free = min(total, limit), min(free, max(0, limit - used))
+    return total, free
+
+
+def _cgroup_limits() -> list[tuple[int, int]]:
+    """Limit and use of the memory that a container gives this process, where it gives one (cgroup 2 and 1)."""
+    found: list[tuple[int, int]] = []
+    base = Path("/sys/fs/cgroup")
+    for limit, used, stat in (
+        (base / "memory.max", base / "memory.current", base / "memory.stat"),
+        (base / "memory/memory.limit_in_bytes", base / "memory/memory.usage_in_bytes", base / "memory/memory.stat"),
+    ):
+        with suppress(OSError, ValueError):
+            found.append((int(limit.read_text()), int(used.read_text()) - _page_cache(stat)))
+    return found
+
+
+def _page_cache(stat: Path) -> int:
+    """Bytes of a cgroup's use that are file pages, which go when memory is wanted."""
+    for line in stat.read_text().splitlines():
+        name, _, value = line.partition(" ")
+        if name in ("inactive_file", "total_inactive_file"):
+            return int(value)
+    return 0

@@ -1,0 +1,155 @@
+"""Does what was loaded do what its name says? Parity of the hooks, and L0 and variance explained of every dictionary.
+
+Both are measured on a built-in text, `<bos>` left out, as Gemma Scope's own figures are (Lieberum et al. 2024,
+arXiv 2408.05147, section 4.1):
+
+    L0 = mean over tokens of the number of features that are not zero
+    fraction of variance explained = 1 − Σ|h − ĥ|² / Σ|h − mean h|²
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from knowscope_tui.core.checks import DictionaryCheck, SelfTest
+from knowscope_tui.core.units import Site
+from knowscope_tui.engine.dictionary import Dictionary
+from knowscope_tui.engine.hooks import capture
+from knowscope_tui.engine.library import Library
+from knowscope_tui.engine.model import LanguageModel
+from knowscope_tui.engine.parity import parity
+from knowscope_tui.engine.shelf.registry import plain_name
+from knowscope_tui.engine.sites import width
+
+OnProgress = Callable[[str, float | None], None]
+
+L0_FACTOR = 3.0
+"""How far the L0 on so short a text may be from the one in a name, either way, before it is called wrong."""
+
+LEAST_EXPLAINED = 0.2
+"""Below this share of the variance a dictionary is not one of the activations it is shown."""
+
+TOKENS_AT_ONCE = 64
+"""Tokens whose features are held at once."""
+
+OTHER_LAYERS = 2
+"""How many layers up and down are tried for a dictionary that does not fit its own."""
+
+
+def self_test(
+    lm: LanguageModel,
+    library: Library,
+    texts: Sequence[str],
+    *,
+    trained_on: str | None,
+    on_progress: OnProgress = lambda doing, fraction: None,
+) -> SelfTest:
+    """Tests what is open on `texts`; `trained_on` is the published model that the open one is, or is tuned from."""
+    on_progress("Self-test: parity", 0.0)
+    difference = parity(lm, texts[:2])
+    checks: list[DictionaryCheck] = []
+    sites = library.sites
+    activations = _activations(lm, texts, sites)
+    for number, site in enumerate(sites):
+        on_progress(f"Self-test: {site}", number / len(sites))
+        checks.append(_check(lm, library.at(site), activations, trained_on))
+    tokens = len(next(iter(activations.values()))) if activations else 0
+    return SelfTest(difference, tokens, tuple(checks), tuple(_model_problems(lm, difference)))
+
+
+def _model_problems(lm: LanguageModel, difference: float) -> list[str]:
+    problems = []
+    if difference != 0:
+        problems.append(f"Hooks that change nothing change the logits by up to {difference:g}.")
+    if lm.dtype is torch.float16 and lm.model.config.model_type.startswith("gemma"):
+        problems.append("Gemma's activations overflow float16: open it with --dtype bfloat16.")
+    return problems
+
+
+@torch.no_grad()
+def _activations(lm: LanguageModel, texts: Sequence[str], sites: Sequence[Site]) -> dict[Site, Tensor]:
+    """Activations of all tokens but `<bos>`: site → (tokens, width), on the host."""
+    rows: dict[Site, list[Tensor]] = {site: [] for site in sites}
+    for text in texts if sites else ():
+        with capture(lm.model, sites) as cache:
+            lm.model(input_ids=lm.tensor([lm.encode_text(text)]), use_cache=False, logits_to_keep=1)
+        for site in sites:
+            rows[site].append(cache[site][0, 1:].cpu())
+    return {site: torch.cat(parts) for site, parts in rows.items()}
+
+
+def _check(
+    lm: LanguageModel, dictionary: Dictionary, activations: dict[Site, Tensor], trained_on: str | None
+) -> DictionaryCheck:
+    site, spec = dictionary.site, dictionary.spec
+    l0, explained = measure(dictionary, activations[site].to(lm.device))
+    return DictionaryCheck(
+        site=site,
+        source=spec.source,
+        features=spec.d_sae,
+        dtype=dictionary.dtype,
+        l0=l0,
+        expected_l0=spec.expected_l0,
+        explained=explained,
+        problem=_problem(lm, dictionary, activations, (l0, explained), trained_on),
+    )
+
+
+@torch.no_grad()
+def measure(dictionary: Dictionary, activations: Tensor) -> tuple[float, float]:
+    """L0 and fraction of variance explained of `dictionary` on `activations` (tokens, d_in)."""
+    h = activations.to(torch.float32)
+    active, missed = 0.0, 0.0
+    for rows in torch.split(h, TOKENS_AT_ONCE):
+        features = dictionary.encode(rows)
+        active += float((features != 0).sum())
+        missed += float((rows - dictionary.decode(features, rows)).square().sum())
+    spread = float((h - h.mean(dim=0)).square().sum())
+    return active / max(len(h), 1), 1.0 - missed / spread if spread else 0.0
+
+
+def _problem(
+    lm: LanguageModel,
+    dictionary: Dictionary,
+    activations: dict[Site, Tensor],
+    measured: tuple[float, float],
+    trained_on: str | None,
+) -> str:
+    l0, explained = measured
+    spec = dictionary.spec
+    if spec.model and trained_on and not _same_model(spec.model, trained_on):
+        return f"It was trained on {spec.model}, and this is {trained_on}."
+    if dictionary.dtype == "float16":
+        return "It is kept in float16, whose range it can leave: convert it to bfloat16 or float32."
+    if not (explained >= LEAST_EXPLAINED):
+        elsewhere = _fits_better(lm, dictionary, activations, explained)
+        place = f" It explains {elsewhere[1]:.0%} at {elsewhere[0]}: wrong site?" if elsewhere else ""
+        return f"It explains {explained:.0%} of the variance of {dictionary.site}.{place}"
+    if spec.expected_l0 and not spec.expected_l0 / L0_FACTOR <= l0 <= spec.expected_l0 * L0_FACTOR:
+        return f"{l0:.0f} features are active per token, and its name says {spec.expected_l0:.0f}."
+    return ""
+
+
+def _same_model(one: str, other: str) -> bool:
+    """Whether two names are of one model or of one and its tuned form."""
+    base, second = (plain_name(name).removesuffix("-it").removesuffix("-pt") for name in (one, other))
+    return base == second
+
+
+def _fits_better(
+    lm: LanguageModel, dictionary: Dictionary, activations: dict[Site, Tensor], explained: float
+) -> tuple[Site, float] | None:
+    """The site near its own, of those whose activations are at hand, that a dictionary explains best."""
+    own = dictionary.site
+    best: tuple[Site, float] | None = None
+    for site, rows in activations.items():
+        near = abs(site.layer - own.layer) <= OTHER_LAYERS
+        if site == own or not near or width(lm.model, site.kind) != dictionary.d_in:
+            continue
+        there = measure(dictionary, rows.to(lm.device))[1]
+        if there >= max(LEAST_EXPLAINED, explained + LEAST_EXPLAINED, best[1] if best else 0.0):
+            best = (site, there)
+    return best

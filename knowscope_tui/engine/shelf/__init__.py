@@ -1,0 +1,1 @@
+"""Where dictionaries come from: folders, published releases, and the cache of converted copies."""

@@ -1,0 +1,155 @@
+"""From what a person named to what is to be loaded, with a plan of what goes where, before a weight is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from knowscope_tui.core.dictionaries import Entry
+from knowscope_tui.core.memory import MemoryPlan
+from knowscope_tui.core.units import SiteKind
+from knowscope_tui.demo import bundle
+from knowscope_tui.engine import host, hub, library, loading, memory
+from knowscope_tui.engine.shelf import availability, folders
+from knowscope_tui.engine.shelf.registry import plain_name
+from knowscope_tui.errors import DoesNotFit
+from knowscope_tui.paths import cache_folder
+from knowscope_tui.session.protocol import SourceSpec
+
+DEMO = "demo"
+"""The name of the embedded model, wherever a model is named."""
+
+OnProgress = Callable[[str, float | None], None]
+
+_PUBLISHED_SHAPES = {
+    ("gemma2", 26, 2304): "gemma-2-2b",
+    ("gemma2", 42, 3584): "gemma-2-9b",
+    ("gemma2", 46, 4608): "gemma-2-27b",
+    ("gemma3_text", 18, 640): "gemma-3-270m",
+    ("gemma3_text", 26, 1152): "gemma-3-1b",
+    ("gemma3", 34, 2560): "gemma-3-4b",
+    ("gemma3", 48, 3840): "gemma-3-12b",
+    ("gemma3", 62, 5376): "gemma-3-27b",
+    ("gpt2", 12, 768): "gpt2-small",
+}
+"""Model type, layers and d_model → the published model of that shape, for folders and tuned models."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is to be loaded, where to, and what that takes."""
+
+    source: SourceSpec
+    is_demo: bool
+    files: loading.ModelFiles
+    trained_on: str | None
+    """The published model that this one is or was tuned from, as the registry's releases name it."""
+    wanted: library.Wanted
+    device: torch.device
+    spread: bool
+    plan: MemoryPlan
+
+    def check(self) -> None:
+        """Raises `DoesNotFit` for a plan that cannot be carried out."""
+        if self.plan.problem:
+            raise DoesNotFit(self.plan.problem, self.plan.hint)
+
+
+def prepare(source: SourceSpec, on_progress: OnProgress) -> Prepared:
+    """Finds what `source` names and plans where it goes. Raises what finding it raises; a bad plan is only said."""
+    is_demo = source.model is None or source.model == DEMO
+    on_progress("Finding the model", None)
+    name = str(bundle.model_folder()) if is_demo else str(source.model)
+    offline = source.offline or hub.is_offline()
+    files = loading.find_model(name, offline=offline, on_progress=on_progress)
+    trained_on = None if is_demo else published_model(files)
+    wanted = _wanted(source, files, trained_on, is_demo, offline)
+    device = loading.pick_device(source.device)
+    dtype = loading.pick_dtype(source.dtype, device)
+    weights = loading.weight_sizes(files, dtype, offline=offline)
+    spread = False
+    if source.device == "auto":
+        device, spread = memory.choose_gpu(weights.loaded + memory.working_bytes(weights.loaded))
+    on_progress("Planning", None)
+    sizes = _sizes(weights, wanted, source.sae_dtype, offline=offline)
+    plan = memory.plan(
+        "all GPUs" if spread else str(device),
+        sizes,
+        _room(device, spread),
+        sae_memory=source.sae_memory,
+        dtype=str(dtype).removeprefix("torch."),
+    )
+    return Prepared(source, is_demo, files, trained_on, wanted, device, spread, plan)
+
+
+def published_model(files: loading.ModelFiles) -> str | None:
+    """The published model that `files` is or was tuned from: by its name, else by its shape."""
+    config = files.config.get_text_config()
+    shape = (files.config.model_type, config.num_hidden_layers, config.hidden_size)
+    name = plain_name(files.source)
+    known = _PUBLISHED_SHAPES.get(shape)
+    if files.folder is None and (name.startswith(("gemma-2-", "gemma-3-")) or known is None):
+        return name
+    return f"{known}-it" if known and name.endswith("-it") else known
+
+
+def _wanted(
+    source: SourceSpec, files: loading.ModelFiles, trained_on: str | None, is_demo: bool, offline: bool
+) -> library.Wanted:
+    if source.dictionaries is not None:
+        return library.wanted(source.dictionaries, source.choice)
+    if is_demo:
+        library.check_choice(source.choice, named=False)
+        return library.Wanted(folders=tuple(bundle.dictionary_folders().items()))
+    layers = files.config.get_text_config().num_hidden_layers
+    return library.usual(trained_on, layers, source.choice, sae_dtype=source.sae_dtype, offline=offline)
+
+
+# --- sizes ----------------------------------------------------------------------------------------------------------
+
+
+def _sizes(weights: loading.WeightSizes, wanted: library.Wanted, sae_dtype: str, *, offline: bool) -> memory.Sizes:
+    in_folders = [size for kind, folder in wanted.folders for size in _folder_sizes(kind, folder)]
+    here = [availability.file_of(entry, sae_dtype) for entry in wanted.entries]
+    mapped = [file.stat().st_size for file in here if file.is_file()]
+    missing = [entry for entry, file in zip(wanted.entries, here, strict=True) if not file.is_file()]
+    publish = _published_sizes(missing, sae_dtype, offline=offline)
+    converted = [size * loading.DTYPES[sae_dtype].itemsize // 4 for size, _here in publish]
+    whole = sum(in_folders) + sum(mapped) + sum(converted)
+    return memory.Sizes(
+        model=weights.loaded,
+        encoders=whole // 2,
+        mapped=whole,
+        download=weights.missing + sum(size for size, is_here in publish if not is_here),
+        convert=sum(converted),
+        largest_published=max((size for size, _here in publish), default=0),
+        dictionaries=len(in_folders) + len(wanted.entries),
+    )
+
+
+def _folder_sizes(_kind: SiteKind, folder: Path) -> list[int]:
+    """Bytes of each dictionary in a person's folder; what cannot be found is said when it is opened."""
+    names = (folders.WEIGHTS, folders.NPZ, folders.SAFETENSORS)
+    return [path.stat().st_size for name in names for path in folder.rglob(name)] if folder.is_dir() else []
+
+
+def _published_sizes(missing: list[Entry], sae_dtype: str, *, offline: bool) -> list[tuple[int, bool]]:
+    """Published bytes of each entry without a converted copy, and whether these are on this machine."""
+    sizes: dict[str, dict[str, int] | None] = {}
+    if not offline:
+        for repo in dict.fromkeys(entry.repo for entry in missing):
+            sizes[repo] = availability.sizes_from_hub(repo, [entry for entry in missing if entry.repo == repo])
+    states = [availability.state_of(entry, sae_dtype, sizes.get(entry.repo)) for entry in missing]
+    return [(state.download_bytes or 0, state.downloaded) for state in states]
+
+
+def _room(device: torch.device, spread: bool) -> memory.Room:
+    free = memory.device_memory(device)
+    if spread:
+        gpus = range(torch.cuda.device_count())
+        free = sum(memory.device_memory(torch.device("cuda", index)) or 0 for index in gpus)
+    disks = [memory.disk_free(place) for place in (hub.cache_place(), cache_folder())]
+    return memory.Room(host.host_memory()[1], free, min((size for size in disks if size is not None), default=None))
