@@ -30,7 +30,7 @@ async def settle(app: KnowscopeApp, pilot: Pilot[None]) -> None:
     """Waits until the session has answered everything and the screen is drawn."""
     for _ in range(round(PATIENCE / 0.05)):
         await pilot.pause(0.05)
-        if app.desk.doing is None:
+        if not app.desk.busy:
             break
     else:
         raise SystemExit("The session did not become idle in time.")

@@ -55,14 +55,14 @@ def show_releases(console: Console, states: Sequence[ReleaseState]) -> None:
 
 def _release_cells(state: ReleaseState, room: int) -> list[Text]:
     release = state.release
-    here = f"{state.cached}/{len(release.entries)}"
+    here = f"{state.converted}/{len(release.entries)}"
     return [
         Text(_folded(visible(release.name), room)),
         Text("\n".join(kind.value for kind in release.kinds)),
         Text(_layers(release.layers)),
         Text(_widths(release.widths)),
         Text(_known_size(state.usual_bytes)),
-        Text(here, "green" if state.cached else QUIET),
+        Text(here, "green" if state.converted else QUIET),
     ]
 
 
@@ -81,7 +81,9 @@ def show_release(console: Console, state: ReleaseState, entries: Sequence[EntryS
         return
     usual = f"{count(state.usual, 'dictionary', 'dictionaries')}, one a site: {_usual_words(entries[: state.usual])}"
     downloaded = sum(entry.downloaded for entry in entries)
-    here = f"{state.cached} converted ({file_size(state.cached_bytes)}), {downloaded} downloaded, of {len(entries)}"
+    here = (
+        f"{state.converted} converted ({file_size(state.converted_bytes)}), {downloaded} downloaded, of {len(entries)}"
+    )
     lines += [("usual set", Text(f"{usual}; {_download(state.usual_bytes)}")), ("here", Text(here))]
     console.print(_labelled(lines))
     console.print()

@@ -219,7 +219,8 @@ def release_json(state: ReleaseState) -> Json:
         "usual": state.usual,
         "usual_bytes": state.usual_bytes,
         "cached": state.cached,
-        "cached_bytes": state.cached_bytes,
+        "converted": state.converted,
+        "converted_bytes": state.converted_bytes,
         "why_not": release.why_not or None,
     }
 

@@ -237,7 +237,10 @@ class ReleaseState:
     usual_bytes: int | None
     """What these take to download, where that can be told without asking the hub."""
     cached: int
-    cached_bytes: int
+    """Converted copies of its usual set."""
+    converted: int
+    """Converted copies of any of its dictionaries, and their size."""
+    converted_bytes: int
 
 
 @dataclass(frozen=True)

@@ -121,23 +121,17 @@ def commit_of(folder: Path) -> str:
 
 
 def is_offline() -> bool:
-    """Whether the hub must not be asked: `offline` below, or HF_HUB_OFFLINE=1."""
+    """Whether HF_HUB_OFFLINE=1 says that the hub must not be asked."""
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
 
 
-@contextmanager
-def offline(wanted: bool = True) -> Iterator[None]:
-    """Within the block huggingface_hub, and all that goes through it, works from the cache alone."""
+def stay_offline() -> None:
+    """From here on huggingface_hub, and all in this process that goes through it, works from the cache alone."""
     from huggingface_hub import constants
 
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or wanted
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
+    constants.HF_HUB_OFFLINE = True
 
 
 def _check_hash(repo: str, path: Path, size: int) -> None:

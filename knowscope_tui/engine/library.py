@@ -99,17 +99,28 @@ def usual(model: str | None, layers: int, choice: Choice, *, sae_dtype: str, off
     """
     entries = [entry for name in registry.usual_releases(model) for entry in registry.entries_of(name, choice)]
     within = tuple(entry for entry in entries if entry.site and entry.site.layer < layers)
+    remarks = tuple(_remarks(model, within))
     if not offline:
-        return Wanted(entries=within)
+        return Wanted(entries=within, remarks=remarks)
     here = tuple(entry for entry in within if file_of(entry, sae_dtype).is_file())
     if len(here) == len(within):
-        return Wanted(entries=within)
+        return Wanted(entries=within, remarks=remarks)
     lacking = sorted({entry.release for entry in within} - {entry.release for entry in here}) or [within[0].release]
     remark = (
         f"{len(within) - len(here)} of the {len(within)} usual dictionaries are not here, and nothing may be fetched "
         f"(offline): `knowscope-tui saes pull {lacking[0]}` brings some."
     )
-    return Wanted(entries=here, remarks=(remark,))
+    return Wanted(entries=here, remarks=(*remarks, remark))
+
+
+def _remarks(model: str | None, entries: Sequence[Entry]) -> list[str]:
+    if not entries:
+        named = f" --model {model}" if model else ""
+        return [f"No dictionaries are opened with this model by itself: `knowscope-tui saes list{named}` shows them."]
+    trained_on = registry.find_release(entries[0].release).model
+    if registry.plain_name(trained_on) != model:
+        return [f"These dictionaries were trained on {trained_on}, which {model} was tuned from."]
+    return []
 
 
 # --- opening them ---------------------------------------------------------------------------------------------------

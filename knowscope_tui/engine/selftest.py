@@ -9,6 +9,7 @@ arXiv 2408.05147, section 4.1):
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -23,6 +24,7 @@ from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.parity import parity
 from knowscope_tui.engine.shelf.registry import plain_name
 from knowscope_tui.engine.sites import width
+from knowscope_tui.errors import DictionaryError
 
 OnProgress = Callable[[str, float | None], None]
 
@@ -85,7 +87,12 @@ def _check(
     lm: LanguageModel, dictionary: Dictionary, activations: dict[Site, Tensor], trained_on: str | None
 ) -> DictionaryCheck:
     site, spec = dictionary.site, dictionary.spec
-    l0, explained = measure(dictionary, activations[site].to(lm.device))
+    try:
+        l0, explained = measure(dictionary, activations[site].to(lm.device))
+        problem = _problem(lm, dictionary, activations, (l0, explained), trained_on)
+    except DictionaryError as error:  # numbers that are not finite
+        l0 = explained = math.nan
+        problem = error.what
     return DictionaryCheck(
         site=site,
         source=spec.source,
@@ -94,7 +101,7 @@ def _check(
         l0=l0,
         expected_l0=spec.expected_l0,
         explained=explained,
-        problem=_problem(lm, dictionary, activations, (l0, explained), trained_on),
+        problem=problem,
     )
 
 

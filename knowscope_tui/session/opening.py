@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -48,6 +48,7 @@ class Prepared:
     trained_on: str | None
     """The published model that this one is or was tuned from, as the registry's releases name it."""
     wanted: library.Wanted
+    weights: loading.WeightSizes
     device: torch.device
     spread: bool
     plan: MemoryPlan
@@ -61,6 +62,8 @@ class Prepared:
 def prepare(source: SourceSpec, on_progress: OnProgress) -> Prepared:
     """Finds what `source` names and plans where it goes. Raises what finding it raises; a bad plan is only said."""
     is_demo = source.model is None or source.model == DEMO
+    if source.offline:
+        hub.stay_offline()
     on_progress("Finding the model", None)
     name = str(bundle.model_folder()) if is_demo else str(source.model)
     offline = source.offline or hub.is_offline()
@@ -74,15 +77,38 @@ def prepare(source: SourceSpec, on_progress: OnProgress) -> Prepared:
     if source.device == "auto":
         device, spread = memory.choose_gpu(weights.loaded + memory.working_bytes(weights.loaded))
     on_progress("Planning", None)
-    sizes = _sizes(weights, wanted, source.sae_dtype, offline=offline)
-    plan = memory.plan(
+    plan = _plan(source, weights, wanted, device, spread, _room(device, spread))
+    return Prepared(source, is_demo, files, trained_on, wanted, weights, device, spread, plan)
+
+
+def with_dictionaries(prepared: Prepared, wanted: library.Wanted) -> Prepared:
+    """`prepared`, whose model is loaded, with other dictionaries in place of its own."""
+    room = _room(prepared.device, prepared.spread)
+    taken = prepared.weights.loaded
+    if room.device is None:
+        room = replace(room, host=room.host + taken)
+    else:
+        room = replace(room, device=room.device + taken + prepared.plan.encoder_budget)
+    weights = replace(prepared.weights, missing=0)
+    plan = _plan(prepared.source, weights, wanted, prepared.device, prepared.spread, room)
+    return replace(prepared, wanted=wanted, plan=plan)
+
+
+def _plan(
+    source: SourceSpec,
+    weights: loading.WeightSizes,
+    wanted: library.Wanted,
+    device: torch.device,
+    spread: bool,
+    room: memory.Room,
+) -> MemoryPlan:
+    return memory.plan(
         "all GPUs" if spread else str(device),
-        sizes,
-        _room(device, spread),
+        _sizes(weights, wanted, source.sae_dtype, offline=source.offline or hub.is_offline()),
+        room,
         sae_memory=source.sae_memory,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=str(loading.pick_dtype(source.dtype, device)).removeprefix("torch."),
     )
-    return Prepared(source, is_demo, files, trained_on, wanted, device, spread, plan)
 
 
 def published_model(files: loading.ModelFiles) -> str | None:

@@ -203,6 +203,7 @@ class ListReleases(Request):
 
     words: str = ""
     model: str | None = None
+    sae_dtype: str = "bfloat16"
 
     @property
     def replaceable(self) -> bool:
@@ -214,6 +215,7 @@ class ShowRelease(Request):
     """Say what a release holds. Answered by `ReleaseShown`."""
 
     release: str
+    sae_dtype: str = "bfloat16"
 
     @property
     def replaceable(self) -> bool:
@@ -229,6 +231,7 @@ class PullDictionaries(Request):
     choice: Choice = Choice()
     ids: tuple[str, ...] = ()
     sae_dtype: str = "bfloat16"
+    offline: bool = False
 
 
 # --- events ---------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from knowscope_tui.engine.sites import width
 from knowscope_tui.engine.texts import SELF_TEST_TEXTS
 from knowscope_tui.errors import EditError
 from knowscope_tui.paths import typed_path
-from knowscope_tui.session.opening import DEMO, Prepared, prepare
+from knowscope_tui.session.opening import DEMO, Prepared, prepare, with_dictionaries
 from knowscope_tui.session.protocol import DictionaryInUse, ModelInfo, SourceSpec
 
 OnProgress = Callable[[str, float | None], None]
@@ -91,9 +91,10 @@ class Scope:
         self, dictionaries: Sequence[DictionarySource], choice: Choice = Choice(), on_progress: OnProgress = silent
     ) -> None:
         """Puts other dictionaries beside the open model; when that fails those in use stay."""
-        chosen = wanted(dictionaries, choice)
-        self._library = _load_library(self._lm, chosen, self._prepared, on_progress)
-        self._prepared = replace(self._prepared, wanted=chosen)
+        prepared = with_dictionaries(self._prepared, wanted(dictionaries, choice))
+        prepared.check()
+        self._library = _load_library(self._lm, prepared.wanted, prepared, on_progress)
+        self._prepared = prepared
         self._known_means.clear()
 
     # --- looking ----------------------------------------------------------------------------------------------------
@@ -372,7 +373,8 @@ def open_scope(
     """Opens a model: the embedded demo, or `model`, a folder or a hub name with or without @revision.
 
     `sae` names dictionaries: releases, or site → folder. None is the model's usual set, () none at all. `width`, `l0`
-    and `layers` choose among those of a release. Raises what `Scope.open` raises.
+    and `layers` choose among those of a release. `offline` holds for the whole process. Raises what `Scope.open`
+    raises.
     """
     named: tuple[DictionarySource, ...] | None = None
     if isinstance(sae, Mapping):

@@ -36,10 +36,10 @@ def silent(_doing: str, _fraction: float | None) -> None:
     """Progress that nobody watches."""
 
 
-def releases(words: str = "", model: str | None = None) -> tuple[ReleaseState, ...]:
+def releases(words: str = "", model: str | None = None, *, sae_dtype: str = "bfloat16") -> tuple[ReleaseState, ...]:
     """Releases for `model` (a name, with or without its owner; None: any) whose name, repository, model or sites hold
     every one of `words`."""
-    return tuple(_release_state(found) for found in registry.search(words, model))
+    return tuple(_release_state(found, sae_dtype) for found in registry.search(words, model))
 
 
 def release(
@@ -63,14 +63,20 @@ def release(
 
 def _release_state(found: Release, sae_dtype: str = "bfloat16", sizes: dict[str, int] | None = None) -> ReleaseState:
     usual = _usual(found)
-    files = {availability.file_of(entry, sae_dtype) for entry in found.entries}
-    cached_bytes = [size for size in map(_size, files) if size]
+    sizes_here = {entry.id: _size(availability.file_of(entry, sae_dtype)) for entry in found.entries}
     if sizes is None:
         each = [availability.estimated_bytes(entry) for entry in usual]
         usual_bytes = sum(size or 0 for size in each) if each and all(each) else None
     else:
         usual_bytes = sum(sizes.values()) or None
-    return ReleaseState(found, len(usual), usual_bytes, len(cached_bytes), sum(cached_bytes))
+    return ReleaseState(
+        release=found,
+        usual=len(usual),
+        usual_bytes=usual_bytes,
+        cached=sum(sizes_here[entry.id] > 0 for entry in usual),
+        converted=sum(size > 0 for size in sizes_here.values()),
+        converted_bytes=sum(sizes_here.values()),
+    )
 
 
 def _usual(found: Release) -> tuple[Entry, ...]:
@@ -172,11 +178,15 @@ class Shelf:
 
     @_answer.register
     def _(self, request: protocol.ListReleases, post: Post, check: Callable[[], None]) -> None:
-        post(protocol.ReleasesListed(request.revision, releases(request.words, request.model)))
+        post(
+            protocol.ReleasesListed(
+                request.revision, releases(request.words, request.model, sae_dtype=request.sae_dtype)
+            )
+        )
 
     @_answer.register
     def _(self, request: protocol.ShowRelease, post: Post, check: Callable[[], None]) -> None:
-        state, entries = release(request.release)
+        state, entries = release(request.release, sae_dtype=request.sae_dtype)
         post(protocol.ReleaseShown(request.revision, state, entries))
 
     @_answer.register
@@ -186,6 +196,11 @@ class Shelf:
             post(protocol.Progress(request.revision, doing, fraction))
 
         pulled = pull(
-            request.release, request.choice, request.ids, sae_dtype=request.sae_dtype, on_progress=on_progress
+            request.release,
+            request.choice,
+            request.ids,
+            sae_dtype=request.sae_dtype,
+            offline=request.offline,
+            on_progress=on_progress,
         )
         post(protocol.DictionariesPulled(request.revision, pulled))

@@ -13,7 +13,7 @@ from typing import ClassVar
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.color import Color
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 
 from knowscope_tui.session.protocol import SourceSpec
 from knowscope_tui.session.runner import Handler
@@ -144,15 +144,17 @@ class KnowscopeApp(App[None]):
         yield SystemCommand("Quit", "Leave; asks first when edits are unsaved", self.action_quit)
         yield SystemCommand("Screenshot", "Save a picture of the screen (SVG)", self.deliver_screenshot)
         yield SystemCommand("Help", "Every key and every word", self.action_help)
-        if screen is self.main:
-            for binding in MainScreen.BINDINGS:
-                if isinstance(binding, Binding) and not binding.action.startswith("app."):
-                    name = binding.tooltip.partition(":")[0].rstrip(".")
-                    yield SystemCommand(name, f"Key: {self.get_key_display(binding)}", self._runs(binding.action))
+        if isinstance(screen, ModalScreen):
+            return
+        for binding in type(screen).BINDINGS:
+            if isinstance(binding, Binding) and not binding.action.startswith("app."):
+                name = binding.tooltip.partition(":")[0].rstrip(".")
+                key = f"Key: {self.get_key_display(binding)}"
+                yield SystemCommand(name, key, self._runs(screen, binding.action))
 
-    def _runs(self, action: str) -> Callable[[], None]:
+    def _runs(self, screen: Screen[object], action: str) -> Callable[[], None]:
         def run() -> None:
-            self.call_later(self.main.run_action, action)
+            self.call_later(screen.run_action, action)
 
         return run
 

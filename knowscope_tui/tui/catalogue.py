@@ -81,8 +81,12 @@ class Catalogue:
     def look_up(self) -> None:
         """Asks for the releases that hold every word of `words`."""
         words, model = self.words, self.model
+        dtype = self._source.sae_dtype
         self._desk.ask(
-            "releases", lambda revision: ListReleases(revision, words, model), self._hear_listing, "Looking it up"
+            "releases",
+            lambda revision: ListReleases(revision, words, model, dtype),
+            self._hear_listing,
+            "Looking it up",
         )
 
     def search(self, words: str) -> None:
@@ -114,7 +118,7 @@ class Catalogue:
         """Asks for the first of `releases` that was not looked into yet."""
         for release in releases:
             if release is not None and release not in self._shown:
-                make = partial(ShowRelease, release=release)
+                make = partial(ShowRelease, release=release, sae_dtype=self._source.sae_dtype)
                 self._desk.ask("release", make, self._hear_release, "Looking it up")
                 return
 

@@ -99,10 +99,12 @@ class Librarian:
         self._pull_next()
 
     def _pull_next(self) -> None:
-        release, choice, dtype = self._to_pull.pop(0), self._choice, self._source.sae_dtype
+        release, choice, source = self._to_pull.pop(0), self._choice, self._source
         self._desk.ask(
             PULL,
-            lambda revision: PullDictionaries(revision, release, choice, sae_dtype=dtype),
+            lambda revision: PullDictionaries(
+                revision, release, choice, sae_dtype=source.sae_dtype, offline=source.offline
+            ),
             self._hear_pull,
             f"Pulling {release}",
         )
@@ -133,7 +135,8 @@ class Librarian:
             self._use()
             return
         new = f"{count(self._made, 'dictionary', 'dictionaries')} pulled" if self._made else "Nothing was missing"
-        here = f", {self._present:,} were here" if self._made and self._present else ""
+        were = "was" if self._present == 1 else "were"
+        here = f", {self._present:,} {were} here" if self._made and self._present else ""
         self._say("●", f"{new}{here}; {file_size(self._bytes)} in the cache. u puts them to use.", "$success")
 
     def _use(self) -> None:

@@ -212,7 +212,7 @@ class StandInShelf:
 
     def releases(self, words: str = "", model: str | None = None) -> tuple[ReleaseState, ...]:
         return tuple(
-            ReleaseState(release, 26, 7_856_848_896, 2, 300_000_000)
+            ReleaseState(release, 26, 7_856_848_896, 2, 2, 300_000_000)
             for release in RELEASES
             if (model is None or release.model == model.rpartition("/")[2])
             and all(word in f"{release.name} {release.model}" for word in words.split())

@@ -60,7 +60,8 @@ def test_list_as_json(run: Run, shelf: StandInShelf) -> None:
         "usual": 26,
         "usual_bytes": 7_856_848_896,
         "cached": 2,
-        "cached_bytes": 300_000_000,
+        "converted": 2,
+        "converted_bytes": 300_000_000,
         "why_not": None,
     }
     every = strict_json(run("saes", "list", "--all", "--json").stdout)

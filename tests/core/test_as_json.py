@@ -137,7 +137,7 @@ def test_releases_and_dictionaries_have_the_promised_keys() -> None:
     entry = Entry("r", "id", "owner/repo", "path", UNIT.site, 16384, 71.0)
     placeless = Entry("r", "other", "owner/repo", "path", None)
     release = Release("r", "owner/repo", "m", (entry, placeless))
-    content = strict(release_json(ReleaseState(release, 1, None, 0, 0)))
+    content = strict(release_json(ReleaseState(release, 1, None, 0, 0, 0)))
     assert (content["sites"], content["layers"], content["widths"]) == (["resid_post"], [4], [16384])
     assert (content["dictionaries"], content["usual_bytes"], content["why_not"]) == (2, None, None)
     assert strict(entry_json(EntryState(entry, 9, True, 0)))["site"] == "4.resid_post"

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from knowscope_tui.core.units import Site, SiteKind
-from knowscope_tui.engine.dictionary import Dictionary, PeerDictionary
+from knowscope_tui.engine.dictionary import Dictionary, PeerDictionary, make_dictionary
 from knowscope_tui.engine.library import load_library
 from knowscope_tui.engine.model import LanguageModel
+from knowscope_tui.engine.shelf import converted, folders
+from knowscope_tui.engine.shelf.interpret import interpret
 from knowscope_tui.errors import DictionaryError
 from tests.tiny import D_MODEL, D_SAE, random_sae, write_sae_lens
 
@@ -353,3 +355,24 @@ def test_a_matching_pursuit_that_lacks_a_tensor_or_holds_nan_is_refused(
     write_sae_lens(tmp_path / "broken" / "layer_1", broken, SITE, **config)
     with pytest.raises(DictionaryError, match="not finite"):
         load_library(lm, [(SITE.kind, tmp_path / "broken")]).at(SITE).encode(h)
+
+
+# --- through the cache ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", BIASES)
+@pytest.mark.parametrize("normalize", ["none", "layer_norm"])
+def test_a_converted_copy_has_the_same_features(
+    lm: LanguageModel, tmp_path: Path, h: Tensor, architecture: str, normalize: str
+) -> None:
+    """Whatever the architecture needs is in the file: `k`, its vectors, sae-lens's configuration."""
+    ours = opened(lm, sae_of(Case(architecture, True, normalize)), tmp_path).ours
+    (folder,) = folders.find(tmp_path / "ours")
+    parts = interpret(folders.read(folder, SITE.kind), SITE.kind)
+    converted.write(tmp_path / "copy.safetensors", parts, "float32", {"sae_dtype": "float32"})
+    found = converted.open_(tmp_path / "copy.safetensors")
+    copy = make_dictionary(found.spec, found.tensors)
+    assert type(copy) is type(ours)
+    f = ours.encode(h)
+    torch.testing.assert_close(copy.encode(h), f, rtol=1e-5, atol=1e-6)
+    assert torch.equal(copy.decode(f, h), ours.decode(f, h))

@@ -24,6 +24,7 @@ from knowscope_tui.core.units import SiteKind
 from knowscope_tui.engine import checkpoint
 from knowscope_tui.engine.checkpoint import DELTA, RECORD, problems, read, save
 from knowscope_tui.engine.editing import WeightDelta, plan_edit
+from knowscope_tui.engine.hashes import sha256
 from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.library import Library, load_library
 from knowscope_tui.engine.loading import load_model
@@ -144,7 +145,7 @@ def test_the_record_says_what_was_done(bench: Bench, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "edited" / RECORD).read_text(encoding="utf-8"))
     assert record["format"] == 1
     assert record["base"]["name"] == "demo"
-    assert record["base"]["sha256"] == {"model.safetensors": checkpoint.sha256(bench.base / "model.safetensors")}
+    assert record["base"]["sha256"] == {"model.safetensors": sha256(bench.base / "model.safetensors")}
     assert record["edits"] == [{"method": "positions"}]
     assert record["versions"].keys() >= {"knowscope-tui", "torch", "transformers"}
     back = read(tmp_path / "edited")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from knowscope_tui.core.memory import MemoryPlan, Place
-from knowscope_tui.engine import memory
+from knowscope_tui.engine import host, memory
 from knowscope_tui.engine.memory import RESERVE, Room, Sizes, plan, working_bytes
 from knowscope_tui.text import file_size
 
@@ -164,10 +164,10 @@ def test_a_containers_limit_counts_as_memory_and_its_page_cache_as_free(
     (tmp_path / "memory.current").write_text(f"{3 << 20}\n")
     (tmp_path / "memory.stat").write_text(f"anon 1\nactive_file 7\ninactive_file {1 << 20}\n")
     real = Path
-    monkeypatch.setattr(memory, "Path", lambda *parts: tmp_path if parts == ("/sys/fs/cgroup",) else real(*parts))
-    assert memory.host_memory() == (4 << 20, 2 << 20)
+    monkeypatch.setattr(host, "Path", lambda *parts: tmp_path if parts == ("/sys/fs/cgroup",) else real(*parts))
+    assert host.host_memory() == (4 << 20, 2 << 20)
     (tmp_path / "memory.max").write_text("max\n")
-    total, free = memory.host_memory()
+    total, free = host.host_memory()
     assert total > 4 << 20, "`max` is no limit"
     assert 0 < free <= total
 
@@ -194,7 +194,7 @@ def test_the_first_gpu_with_room_is_taken_and_all_of_them_where_none_has_it(
     monkeypatch: pytest.MonkeyPatch, free: list[int], needed: int, index: int, spread: bool
 ) -> None:
     cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: len(free))
-    monkeypatch.setattr(memory.torch, "cuda", cuda)
+    monkeypatch.setattr(torch, "cuda", cuda)
     monkeypatch.setattr(memory, "device_memory", lambda device: free[device.index])
     assert memory.choose_gpu(needed) == (torch.device("cuda", index), spread)
 

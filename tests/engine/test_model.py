@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -93,6 +94,121 @@ def test_padding_on_the_right_changes_no_real_token(lm: LanguageModel) -> None:
     together = lm.model(input_ids=padded).logits[0, : len(short)]
     alone = lm.model(input_ids=lm.tensor([short])).logits[0]
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+
+
+# --- the chat template ----------------------------------------------------------------------------------------------
+
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[model] {% endif %}"
+)
+ASKED = "What is the capital of France?"
+
+
+@pytest.fixture
+def chat(lm: LanguageModel) -> LanguageModel:
+    """The tiny model with a tokenizer that has a chat template and, as Gemma's own, no space before the first word."""
+    from tokenizers.normalizers import Replace
+
+    tokenizer = copy.deepcopy(lm.tokenizer)
+    tokenizer.backend_tokenizer.normalizer = Replace(" ", "▁")
+    tokenizer.chat_template = TEMPLATE
+    return LanguageModel(lm.model, tokenizer, "tiny-it", chat=True)
+
+
+@pytest.fixture
+def not_chatting(chat: LanguageModel) -> LanguageModel:
+    """The same model and tokenizer, for running text."""
+    return LanguageModel(chat.model, chat.tokenizer, "tiny-it")
+
+
+def plain_ids(lm: LanguageModel, text: str) -> tuple[int, ...]:
+    return tuple(lm.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def test_in_a_chat_a_prompt_goes_through_the_template_up_to_the_models_turn(chat: LanguageModel) -> None:
+    bos = chat.tokenizer.bos_token_id
+    assert chat.encode(ASKED) == (bos, *plain_ids(chat, f"[user] {ASKED}\n[model] "))
+    assert chat.encode(ASKED).count(bos) == 1
+    assert chat.encode(f"{ASKED} \n ") == chat.encode(ASKED)
+
+
+def test_in_a_chat_the_answer_follows_the_template_without_a_space(chat: LanguageModel) -> None:
+    question = chat.ask(ASKED, "  Ouagadougou ")
+    assert question.prompt_ids == chat.encode(ASKED)
+    assert question.answer_ids == plain_ids(chat, "Ouagadougou")
+    assert (question.prompt, question.answer) == (ASKED, "Ouagadougou")
+    assert chat.tokenizer.decode(question.prompt_ids + question.answer_ids).endswith("[model] Ouagadougou")
+    assert question.answer_ids != chat.ask(ASKED, "x").answer_ids
+    logits = chat.model(input_ids=chat.tensor([question.input_ids])).logits
+    assert logits.shape[1] == len(question.prompt_ids) + len(question.answer_ids) - 1
+
+
+def test_in_a_chat_lengths_are_those_with_the_template(chat: LanguageModel) -> None:
+    fits = "7" * (CONTEXT - len(chat.encode("7")) + 1)
+    assert len(chat.encode(fits)) == CONTEXT
+    with pytest.raises(PromptError, match="The prompt has"):
+        chat.encode(f"{fits}7")
+    with pytest.raises(PromptError, match="The prompt with its answer has"):
+        chat.ask(fits, "5")
+
+
+@pytest.mark.parametrize(("prompt", "answer"), [("", "Paris"), (" ", "Paris"), (ASKED, " ")])
+def test_a_chat_with_nothing_said_is_refused(chat: LanguageModel, prompt: str, answer: str) -> None:
+    with pytest.raises(PromptError, match="is empty"):
+        chat.ask(prompt, answer)
+
+
+def test_running_text_never_goes_through_the_template(chat: LanguageModel, not_chatting: LanguageModel) -> None:
+    whole = (chat.tokenizer.bos_token_id, *plain_ids(chat, ASKED))
+    assert chat.encode_text(ASKED) == not_chatting.encode_text(ASKED) == whole
+    assert chat.encode_text(ASKED) != chat.encode(ASKED)
+
+
+def test_a_template_is_used_in_a_chat_alone(not_chatting: LanguageModel) -> None:
+    question = not_chatting.ask(ASKED, "Paris")
+    assert question.prompt_ids == not_chatting.encode_text(ASKED)
+    assert question.answer_ids == plain_ids(not_chatting, " Paris"), "with the space that belongs to the answer"
+
+
+def test_a_tokenizer_without_a_template_is_refused_in_a_sentence(lm: LanguageModel, tiny_folder: Path) -> None:
+    assert lm.tokenizer.chat_template is None
+    with pytest.raises(PromptError) as refused:
+        LanguageModel(lm.model, lm.tokenizer, "some/model", chat=True)
+    assert str(refused.value) == "some/model has no chat template. Open it without --chat."
+    with pytest.raises(PromptError, match="has no chat template"):
+        load_model(str(tiny_folder), device="cpu", chat=True)
+
+
+# --- where a text begins --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpt2_like(lm: LanguageModel) -> LanguageModel:
+    """The tiny model with a tokenizer that has a `<bos>` and, as GPT-2's, does not put it there."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = copy.deepcopy(lm.tokenizer)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
+    assert tuple(tokenizer("The capital")["input_ids"]) == plain_ids(lm, "The capital")
+    return LanguageModel(lm.model, tokenizer, "gpt2-like")
+
+
+def test_a_tokenizer_that_does_not_begin_with_bos_gets_it_once(gpt2_like: LanguageModel, lm: LanguageModel) -> None:
+    for text in ("The capital of France is", "7"):
+        assert gpt2_like.encode(text) == lm.encode(text)
+        assert gpt2_like.encode_text(text) == lm.encode_text(text)
+    assert gpt2_like.ask("The capital of France is", "Ouagadougou") == lm.ask("The capital of France is", "Ouagadougou")
+
+
+def test_bos_that_a_person_typed_is_not_doubled(gpt2_like: LanguageModel, lm: LanguageModel) -> None:
+    bos = gpt2_like.tokenizer.bos_token
+    assert gpt2_like.encode(f"{bos}The capital") == gpt2_like.encode("The capital") == lm.encode("The capital")
+
+
+def test_a_tokenizer_without_bos_gets_none(gpt2_like: LanguageModel) -> None:
+    gpt2_like.tokenizer.bos_token = None
+    assert gpt2_like.encode("The capital") == plain_ids(gpt2_like, "The capital")
 
 
 # --- devices and dtypes ---------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -419,6 +420,6 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(
 
 
 def test_without_sae_lens_the_registry_is_told_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DictionaryError, match="sae-lens is not installed"):
         registry._yaml_file()

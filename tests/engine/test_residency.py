@@ -201,6 +201,11 @@ def test_a_bfloat16_encoder_encodes_exactly_as_its_float32_upcast(h: Tensor, arc
     half, whole = make_dictionary(spec, tensors), make_dictionary(spec, upcast)
     indices = torch.tensor([0, 17, D_SAE - 1])
     f = whole.encode(h)
+    p = h @ upcast["encoder"].T + tensors["b_enc"]
+    if architecture in ("standard", "jumprelu"):
+        assert torch.equal(
+            f, torch.where(p > (tensors["threshold"] if architecture == "jumprelu" else 0), p.relu(), 0.0)
+        )
     assert f.dtype is torch.float32
     assert torch.equal(half.encode(h), f)
     assert torch.equal(half.encode_some(h, indices), whole.encode_some(h, indices))

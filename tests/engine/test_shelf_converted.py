@@ -223,12 +223,18 @@ def test_a_truncated_file_is_told_without_reading_it_and_refused_when_opened(kep
     assert "cache prune --broken" in refused.value.hint
 
 
-def test_a_file_of_another_format_of_this_program_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(converted, "FORMAT", 0)
-    file = written()
-    monkeypatch.undo()
+def test_a_file_of_another_format_of_this_program_is_refused_and_pruned(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = written("whole")
+    with monkeypatch.context() as older:
+        older.setattr(converted, "FORMAT", 0)
+        file = written("old")
     with pytest.raises(DictionaryError, match="is broken"):
-        converted._read(file)
+        converted.open_(file)
+    problems = {entry.file: entry.problem for entry in shelf.verify_cache()}
+    assert problems == {str(whole): "", str(file): "another version of this program wrote it."}
+    shelf.prune_cache(broken=True)
+    assert not file.exists()
+    assert whole.exists()
 
 
 def test_a_safetensors_file_that_is_not_ours_is_refused(store: Path) -> None:

@@ -47,9 +47,7 @@ def scope(shared: Scope, monkeypatch: pytest.MonkeyPatch) -> Any:
 # --- opening --------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_open_is_told_in_numbers(
-    scope: Scope, tiny_folder: Path, sources: dict[SiteKind, Path]
-) -> None:
+def test_what_is_open_is_told_in_numbers(scope: Scope, tiny_folder: Path, sources: dict[SiteKind, Path]) -> None:
     info = scope.info
     assert info.name == str(tiny_folder)
     assert not info.is_demo

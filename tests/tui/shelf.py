@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from knowscope_tui.core.dictionaries import Choice, Entry, EntryState, Pulled, Release, ReleaseState, choose
 from knowscope_tui.core.units import Site, SiteKind
-from knowscope_tui.errors import HubError
+from knowscope_tui.errors import DictionaryError, HubError
 from knowscope_tui.session import protocol
 from knowscope_tui.session.runner import Post
 
@@ -57,11 +57,14 @@ class ShelfStandIn:
     gate: threading.Event = field(default_factory=threading.Event)
     gated: bool = False
     out_of_reach: bool = False
+    without_registry: bool = False
     cached: set[tuple[str, str]] = field(default_factory=set)
 
     def handle(self, request: protocol.Request, post: Post, check: Callable[[], None]) -> None:
         self.requests.append(request)
         match request:
+            case protocol.ListReleases() if self.without_registry:
+                raise DictionaryError("sae-lens is [b]not[/b] installed.", "Install it: pip install sae-lens.")
             case protocol.ListReleases(words=words, model=model):
                 found = [one for one in RELEASES if all(word in one.name for word in words.lower().split())]
                 listed = [one for one in found if model is None or one.model == model.rpartition("/")[2]]
@@ -76,7 +79,7 @@ class ShelfStandIn:
     def _state(self, release: Release) -> ReleaseState:
         usual = () if release.why_not else choose(release, Choice())
         cached = sum((release.name, entry.id) in self.cached for entry in release.entries)
-        return ReleaseState(release, len(usual), len(usual) * EACH or None, cached, cached * EACH)
+        return ReleaseState(release, len(usual), len(usual) * EACH or None, cached, cached, cached * EACH)
 
     def _entry(self, entry: Entry) -> EntryState:
         cached = (entry.release, entry.id) in self.cached

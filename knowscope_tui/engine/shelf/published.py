@@ -62,7 +62,7 @@ def _through_sae_lens(entry: Entry) -> Parts:
     from sae_lens import SAE
 
     try:
-        with warnings.catch_warnings(), hub.offline():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             sae, config, _sparsity = SAE.from_pretrained_with_cfg_and_sparsity(entry.release, entry.id, device="cpu")
     except KnowscopeError:

@@ -95,7 +95,8 @@ class LibraryScreen(Screen[None]):
         shelf = self._shelf
         nothing = shelf.failed or "Looking it up…"
         if shelf.releases is not None and not shelf.failed:
-            nothing = "No release holds these words." if shelf.words else f"No release is listed for {shelf.model}."
+            listed = f"No release is listed for {shelf.model or 'any model'}."
+            nothing = "No release holds these words." if shelf.words else listed
             nothing += " m lists those of every model." if shelf.model is not None else ""
         panel = self.query_one(ReleasesPanel)
         panel.show(shelf.releases, shelf.marked, shelf.in_use, shelf.model, nothing)

@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from knowscope_tui.core.dictionaries import Release, ReleaseState, span, width_label
-from knowscope_tui.text import count, cut, file_size, visible
+from knowscope_tui.text import count, file_size, visible
 from knowscope_tui.tui.messages import ChoiceMade, InputLeft
 from knowscope_tui.tui.wanted import TypedChoice
 from knowscope_tui.tui.widgets.common import Chip, NumberInput, RangeInput
@@ -25,7 +25,7 @@ def l0_words(release: Release, width: int | None) -> str:
         return "its names do not say"
     few = " ".join(f"{l0:g}" for l0 in offered)
     values = few if len(offered) <= 6 else f"{offered[0]:g} to {offered[-1]:g}"
-    return f"{values}; canonical: {'named' if any(entry.canonical for entry in entries) else 'closest to 100'}"
+    return f"{values}, canonical {'by name' if any(entry.canonical for entry in entries) else 'near 100'}"
 
 
 class ReleaseDetail(Vertical):
@@ -56,10 +56,8 @@ class ReleaseDetail(Vertical):
     def next_width(self) -> None:
         """Goes to the next width that the release has; after the last one, back to the usual one."""
         widths: list[int | None] = [None, *(self._release.widths if self._release is not None else ())]
-        width = self._choice.width
-        self._choose(
-            replace(self._choice, width=widths[(widths.index(width) + 1) % len(widths)] if width in widths else None)
-        )
+        at = widths.index(self._choice.width) if self._choice.width in widths else -1
+        self._choose(replace(self._choice, width=widths[(at + 1) % len(widths)]))
         self._show_width()
 
     def _choose(self, choice: TypedChoice) -> None:
@@ -95,11 +93,15 @@ class ReleaseDetail(Vertical):
         widths = " ".join(width_label(width) for width in release.widths) or "its names do not say"
         at_width = self._choice.width if self._choice.width in release.widths else None
         whole = count(len(release.entries), "dictionary", "dictionaries")
-        held = f"{state.cached} of {whole}, {file_size(state.cached_bytes)}" if state.cached else f"none of {whole}"
+        held = (
+            f"{state.converted} of {whole}, {file_size(state.converted_bytes)}"
+            if state.converted
+            else f"none of {whole}"
+        )
         lines = [
             _line("repo", f"{visible(release.repo)}  for {visible(release.model)}"),
             _line("reads", f"{kinds} in {span(release.layers)}" if kinds else "no site that is known here"),
-            _line("widths", cut(widths, 30), "L0", l0_words(release, at_width)),
+            _line("widths", widths, "L0", l0_words(release, at_width)),
             _line("here", held),
         ]
         if release.why_not:
