@@ -141,7 +141,12 @@ def _closest(entries: Sequence[Entry], l0: float | None) -> Entry:
         if named:
             return named[0]
     wanted = CANONICAL_L0 if l0 is None else l0
-    return min(entries, key=lambda entry: abs((entry.l0 if entry.l0 is not None else CANONICAL_L0) - wanted))
+
+    def distance(entry: Entry) -> tuple[float, float]:
+        l0 = entry.l0 if entry.l0 is not None else CANONICAL_L0
+        return abs(l0 - wanted), -l0  # of two as close the publisher took the larger
+
+    return min(entries, key=distance)
 
 
 def parse_width(text: str) -> int:

@@ -93,9 +93,14 @@ class LanguageModel:
         self._check_length(len(ids), "The prompt")
         return ids
 
-    def encode_text(self, text: str) -> tuple[int, ...]:
-        """Token ids of running text, `<bos>` first, never through the chat template."""
-        return self._ids(text)
+    def encode_text(self, text: str, *, cut: bool = False) -> tuple[int, ...]:
+        """Token ids of running text, `<bos>` first, never through the chat template.
+
+        What the context does not hold is left off with `cut`, and raises `PromptError` without.
+        """
+        ids = self._ids(text)[: self.context if cut else None]
+        self._check_length(len(ids), "The text")
+        return ids
 
     def _as_turn(self, text: str) -> str:
         """What the chat template makes of a user's words, up to where the model's own turn begins."""

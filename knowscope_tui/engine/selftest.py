@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from knowscope_tui.core.checks import DictionaryCheck, SelfTest
-from knowscope_tui.core.units import Site
+from knowscope_tui.core.units import Site, SiteKind
 from knowscope_tui.engine.dictionary import Dictionary
 from knowscope_tui.engine.hooks import capture
 from knowscope_tui.engine.library import Library
@@ -33,6 +33,9 @@ L0_FACTOR = 3.0
 
 LEAST_EXPLAINED = 0.2
 """Below this share of the variance a dictionary is not one of the activations it is shown."""
+
+WELL_EXPLAINED = 0.6
+"""Below this share the sites around are tried; one that is explained by so much more as `LEAST_EXPLAINED` is named."""
 
 TOKENS_AT_ONCE = 64
 """Tokens whose features are held at once."""
@@ -57,14 +60,16 @@ def self_test(
     activations = _activations(lm, texts, sites)
     for number, site in enumerate(sites):
         on_progress(f"Self-test: {site}", number / len(sites))
-        checks.append(_check(lm, library.at(site), activations, trained_on))
+        checks.append(_check(lm, library.at(site), activations[site], texts, trained_on))
     tokens = len(next(iter(activations.values()))) if activations else 0
     return SelfTest(difference, tokens, tuple(checks), tuple(_model_problems(lm, difference)))
 
 
 def _model_problems(lm: LanguageModel, difference: float) -> list[str]:
     problems = []
-    if difference != 0:
+    if math.isnan(difference):
+        problems.append("The model's logits are not numbers: open it with --dtype bfloat16 or float32.")
+    elif difference != 0:
         problems.append(f"Hooks that change nothing change the logits by up to {difference:g}.")
     if lm.dtype is torch.float16 and lm.model.config.model_type.startswith("gemma"):
         problems.append("Gemma's activations overflow float16: open it with --dtype bfloat16.")
@@ -77,19 +82,19 @@ def _activations(lm: LanguageModel, texts: Sequence[str], sites: Sequence[Site])
     rows: dict[Site, list[Tensor]] = {site: [] for site in sites}
     for text in texts if sites else ():
         with capture(lm.model, sites) as cache:
-            lm.model(input_ids=lm.tensor([lm.encode_text(text)]), use_cache=False, logits_to_keep=1)
+            lm.model(input_ids=lm.tensor([lm.encode_text(text, cut=True)]), use_cache=False, logits_to_keep=1)
         for site in sites:
             rows[site].append(cache[site][0, 1:].cpu())
     return {site: torch.cat(parts) for site, parts in rows.items()}
 
 
 def _check(
-    lm: LanguageModel, dictionary: Dictionary, activations: dict[Site, Tensor], trained_on: str | None
+    lm: LanguageModel, dictionary: Dictionary, activations: Tensor, texts: Sequence[str], trained_on: str | None
 ) -> DictionaryCheck:
     site, spec = dictionary.site, dictionary.spec
     try:
-        l0, explained = measure(dictionary, activations[site].to(lm.device))
-        problem = _problem(lm, dictionary, activations, (l0, explained), trained_on)
+        l0, explained = measure(dictionary, activations.to(lm.device))
+        problem = _problem(lm, dictionary, texts, (l0, explained), trained_on)
     except DictionaryError as error:  # numbers that are not finite
         l0 = explained = math.nan
         problem = error.what
@@ -121,7 +126,7 @@ def measure(dictionary: Dictionary, activations: Tensor) -> tuple[float, float]:
 def _problem(
     lm: LanguageModel,
     dictionary: Dictionary,
-    activations: dict[Site, Tensor],
+    texts: Sequence[str],
     measured: tuple[float, float],
     trained_on: str | None,
 ) -> str:
@@ -131,10 +136,14 @@ def _problem(
         return f"It was trained on {spec.model}, and this is {trained_on}."
     if dictionary.dtype == "float16":
         return "It is kept in float16, whose range it can leave: convert it to bfloat16 or float32."
-    if not (explained >= LEAST_EXPLAINED):
-        elsewhere = _fits_better(lm, dictionary, activations, explained)
-        place = f" It explains {elsewhere[1]:.0%} at {elsewhere[0]}: wrong site?" if elsewhere else ""
-        return f"It explains {explained:.0%} of the variance of {dictionary.site}.{place}"
+    elsewhere = None if explained >= WELL_EXPLAINED else _fits_better(lm, dictionary, texts, explained)
+    if elsewhere is not None:
+        site, there = elsewhere
+        return (
+            f"It explains {explained:.0%} of the variance of {dictionary.site}, and {there:.0%} of {site}: wrong site?"
+        )
+    if not explained >= LEAST_EXPLAINED:
+        return f"It explains {explained:.0%} of the variance of {dictionary.site}."
     if spec.expected_l0 and not spec.expected_l0 / L0_FACTOR <= l0 <= spec.expected_l0 * L0_FACTOR:
         return f"{l0:.0f} features are active per token, and its name says {spec.expected_l0:.0f}."
     return ""
@@ -147,16 +156,15 @@ def _same_model(one: str, other: str) -> bool:
 
 
 def _fits_better(
-    lm: LanguageModel, dictionary: Dictionary, activations: dict[Site, Tensor], explained: float
+    lm: LanguageModel, dictionary: Dictionary, texts: Sequence[str], explained: float
 ) -> tuple[Site, float] | None:
-    """The site near its own, of those whose activations are at hand, that a dictionary explains best."""
+    """The site around its own that a dictionary explains best, where that is clearly better."""
     own = dictionary.site
-    best: tuple[Site, float] | None = None
-    for site, rows in activations.items():
-        near = abs(site.layer - own.layer) <= OTHER_LAYERS
-        if site == own or not near or width(lm.model, site.kind) != dictionary.d_in:
-            continue
-        there = measure(dictionary, rows.to(lm.device))[1]
-        if there >= max(LEAST_EXPLAINED, explained + LEAST_EXPLAINED, best[1] if best else 0.0):
-            best = (site, there)
-    return best
+    layers = range(max(0, own.layer - OTHER_LAYERS), min(lm.n_layers, own.layer + OTHER_LAYERS + 1))
+    kinds = [kind for kind in SiteKind if kind is not SiteKind.MLP_ACT and width(lm.model, kind) == dictionary.d_in]
+    around = [Site(layer, kind) for layer in layers for kind in kinds if Site(layer, kind) != own]
+    found = {site: measure(dictionary, rows.to(lm.device))[1] for site, rows in _activations(lm, texts, around).items()}
+    best = max(found, key=lambda site: found[site], default=None)
+    if best is None or found[best] < max(LEAST_EXPLAINED, explained + LEAST_EXPLAINED):
+        return None
+    return best, found[best]

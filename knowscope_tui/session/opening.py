@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
 from knowscope_tui.core.dictionaries import Entry
 from knowscope_tui.core.memory import MemoryPlan
-from knowscope_tui.core.units import SiteKind
 from knowscope_tui.demo import bundle
 from knowscope_tui.engine import host, hub, library, loading, memory
 from knowscope_tui.engine.shelf import availability, folders
@@ -138,28 +136,39 @@ def _wanted(
 
 
 def _sizes(weights: loading.WeightSizes, wanted: library.Wanted, sae_dtype: str, *, offline: bool) -> memory.Sizes:
-    in_folders = [size for kind, folder in wanted.folders for size in _folder_sizes(kind, folder)]
+    mapped, convert = _folder_sizes(wanted, sae_dtype)
     here = [availability.file_of(entry, sae_dtype) for entry in wanted.entries]
-    mapped = [file.stat().st_size for file in here if file.is_file()]
+    mapped += [file.stat().st_size for file in here if file.is_file()]
     missing = [entry for entry, file in zip(wanted.entries, here, strict=True) if not file.is_file()]
     publish = _published_sizes(missing, sae_dtype, offline=offline)
-    converted = [size * loading.DTYPES[sae_dtype].itemsize // 4 for size, _here in publish]
-    whole = sum(in_folders) + sum(mapped) + sum(converted)
+    convert += [size for size, _here in publish]
+    converted = [size * loading.DTYPES[sae_dtype].itemsize // 4 for size in convert]
+    whole = sum(mapped) + sum(converted)
     return memory.Sizes(
         model=weights.loaded,
         encoders=whole // 2,
         mapped=whole,
         download=weights.missing + sum(size for size, is_here in publish if not is_here),
         convert=sum(converted),
-        largest_published=max((size for size, _here in publish), default=0),
-        dictionaries=len(in_folders) + len(wanted.entries),
+        largest_published=max(convert, default=0),
+        dictionaries=len(mapped) + len(convert),
     )
 
 
-def _folder_sizes(_kind: SiteKind, folder: Path) -> list[int]:
-    """Bytes of each dictionary in a person's folder; what cannot be found is said when it is opened."""
-    names = (folders.WEIGHTS, folders.NPZ, folders.SAFETENSORS)
-    return [path.stat().st_size for name in names for path in folder.rglob(name)] if folder.is_dir() else []
+def _folder_sizes(wanted: library.Wanted, sae_dtype: str) -> tuple[list[int], list[int]]:
+    """Bytes of each dictionary in a person's folders: those that can be mapped, and those to be converted first.
+
+    What cannot be found there is said when it is opened.
+    """
+    mapped: list[int] = []
+    convert: list[int] = []
+    for _kind, folder in wanted.folders:
+        for name in (folders.WEIGHTS, folders.SAFETENSORS):
+            mapped += [path.stat().st_size for path in folder.rglob(name)]
+        for npz in folder.rglob(folders.NPZ):
+            copy = availability.copy_of_folder(npz.parent, npz, sae_dtype)
+            (mapped if copy.is_file() else convert).append((copy if copy.is_file() else npz).stat().st_size)
+    return mapped, convert
 
 
 def _published_sizes(missing: list[Entry], sae_dtype: str, *, offline: bool) -> list[tuple[int, bool]]:

@@ -171,7 +171,7 @@ def test_dictionaries_that_were_swapped_are_each_named_with_where_they_belong(
     assert [check.site.layer for check in test.dictionaries] == [1, 2]
     for check in test.dictionaries:
         own = right.dictionaries[swapped[check.site.layer]]
-        assert check.problem.endswith(f"It explains {own.explained:.0%} at {own.site}: wrong site?")
+        assert check.problem.endswith(f"{own.explained:.0%} of {own.site}: wrong site?")
 
 
 def test_a_dictionary_of_another_kind_of_site_is_named(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from knowscope_tui.core.dictionaries import Entry, EntryState
+from knowscope_tui.core.units import SiteKind
 from knowscope_tui.engine import hub
 from knowscope_tui.engine.shelf import cache
 from knowscope_tui.errors import HubError
@@ -14,23 +15,30 @@ MAIN_FILES = {"gemma_2": "params.npz", "gemma_3": "params.safetensors", "sae_len
 """sae-lens's name of a published layout → the file in an entry's folder that holds its numbers."""
 
 D_IN = {
-    "gemma-scope-2b-pt-att": 2048,
-    "gemma-scope-9b-pt-att": 4096,
-    "gemma-scope-2b": 2304,
-    "gemma-scope-9b": 3584,
-    "gemma-scope-27b": 4608,
-    "gemma-scope-2-270m": 640,
-    "gemma-scope-2-1b": 1152,
-    "gemma-scope-2-4b": 2560,
-    "gemma-scope-2-12b": 3840,
-    "gemma-scope-2-27b": 5376,
+    "gemma-scope-2b": (2304, 2048),
+    "gemma-scope-9b": (3584, 4096),
+    "gemma-scope-27b": (4608, 4096),
+    "gemma-scope-2-270m": (640, 1024),
+    "gemma-scope-2-1b": (1152, 1024),
+    "gemma-scope-2-4b": (2560, 2048),
+    "gemma-scope-2-12b": (3840, 4096),
+    "gemma-scope-2-27b": (5376, 4096),
 }
-"""The d_in of the dictionaries of a repository, by how its name begins: for sizes that the hub was not asked for."""
+"""How a repository's name begins → what its dictionaries read: d_model, and at `attn_z` heads × head_dim."""
 
 
 def file_of(entry: Entry, sae_dtype: str) -> Path:
     """Where the converted copy of `entry` lies, or would."""
     return cache.file_for(entry.repo, entry.path, sae_dtype)
+
+
+def copy_of_folder(path: Path, main: Path, sae_dtype: str) -> Path:
+    """Where the converted copy of the dictionary in a person's folder `path` lies, whose numbers are in `main`.
+
+    It is another one whenever `main` has changed.
+    """
+    state = main.stat()
+    return cache.file_for(str(path.absolute()), f"{state.st_size:x}.{state.st_mtime_ns:x}", sae_dtype)
 
 
 def name_of(entry: Entry) -> str:
@@ -61,10 +69,12 @@ def _belongs(name: str, entry: Entry) -> bool:
 
 def estimated_bytes(entry: Entry) -> int | None:
     """What the published files take, where width and model are known: two float32 matrices."""
-    found = [size for name, size in D_IN.items() if entry.repo.rpartition("/")[2].startswith(name)]
-    if not found or entry.width is None:
+    name = entry.repo.rpartition("/")[2]
+    sizes = next((sizes for start, sizes in D_IN.items() if name.startswith(f"{start}-")), None)
+    if sizes is None or entry.width is None:
         return None
-    d_in = found[0] if len(found) == 1 or "att" in entry.repo else found[-1]
+    d_model, d_z = sizes
+    d_in = d_z if entry.site is not None and entry.site.kind is SiteKind.ATTN_Z else d_model
     return 2 * 4 * d_in * entry.width + 3 * 4 * entry.width
 
 

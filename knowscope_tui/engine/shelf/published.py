@@ -16,7 +16,7 @@ from knowscope_tui.core.dictionaries import Entry
 from knowscope_tui.engine import hub
 from knowscope_tui.engine.hashes import sha256
 from knowscope_tui.engine.shelf import cache, converted, folders
-from knowscope_tui.engine.shelf.availability import file_of, name_of, patterns
+from knowscope_tui.engine.shelf.availability import copy_of_folder, file_of, name_of, patterns
 from knowscope_tui.engine.shelf.interpret import Parts, Published, interpret
 from knowscope_tui.errors import DictionaryError, KnowscopeError
 
@@ -79,8 +79,7 @@ def _through_sae_lens(entry: Entry) -> Parts:
 
 def obtain_folder(path: Path, main: Path, make: Callable[[], Parts], sae_dtype: str) -> Path:
     """The converted copy of a dictionary in a person's folder `path`, made by `make` whenever `main` has changed."""
-    state = main.stat()
-    file = cache.file_for(str(path.absolute()), f"{state.st_size:x}.{state.st_mtime_ns:x}", sae_dtype)
+    file = copy_of_folder(path, main, sae_dtype)
     if not file.is_file():
         with cache.lock(file):
             if not file.is_file():
