@@ -55,7 +55,7 @@ def device_full(error: BaseException) -> DeviceError | None:
     """
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return DeviceError("This machine ran out of memory.", "Use --dtype bfloat16, or a smaller model.")
-    if type(error).__name__ != "OutOfMemoryError":
+    if type(error).__name__ != "OutOfMemoryError" and "CUDA error: out of memory" not in str(error):
         return None
     return DeviceError("The device ran out of memory.", "Use less --sae-memory, --dtype bfloat16, or --device cpu.")
 

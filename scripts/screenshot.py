@@ -18,6 +18,7 @@ from knowscope_tui.tui.themes import DEFAULT_THEME
 
 KEYS: dict[str, tuple[str, ...]] = {
     "main": (),
+    "library": ("l",),
     "edit": ("e", "p"),
     "save": ("e", "a", "escape", "s"),
     "help": ("question_mark",),

@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from knowscope_tui.core.progress import OnProgress
 from knowscope_tui.errors import Cancelled
-
-OnProgress = Callable[[str, float | None], None]
 
 SECONDS_BETWEEN_LINES = 15.0
 

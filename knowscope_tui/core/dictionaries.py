@@ -122,6 +122,8 @@ def choose(release: Release, choice: Choice) -> tuple[Entry, ...]:
         raise DictionaryError(
             f"{release.name} has no dictionary of {width_label(width or 0)} features there.", f"It has {offered}."
         )
+    if choice.l0 is not None and all(entry.l0 is None for entry in wide):
+        raise DictionaryError(f"{release.name} does not say what its L0s are.", "Leave --l0 out.")
     by_site: dict[Site, list[Entry]] = {}
     for entry in wide:
         assert entry.site is not None
@@ -162,7 +164,8 @@ def parse_width(text: str) -> int:
         return number
     rough = number * (1_000 if match[2] == "k" else 1_000_000)
     power: int = 2 ** round(math.log2(rough))
-    return power if abs(power - rough) <= 0.05 * rough else number * (1_024 if match[2] == "k" else 1_048_576)
+    rounding = 0.03 if match[2] == "k" else 0.05
+    return power if abs(power - rough) <= rounding * rough else number * (1_024 if match[2] == "k" else 1_048_576)
 
 
 def width_label(width: int) -> str:

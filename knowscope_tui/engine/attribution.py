@@ -88,30 +88,47 @@ def integrated_gradients(
 ) -> dict[Site, Tensor]:
     """Integrated gradients of P(answer) for every neuron at `position`: mlp_act site → (d_mlp,), float32.
 
-    One batch of `steps` rows a layer. `on_layer(layer)` is called before each and may raise to cancel.
+    As many of the `steps` rows run at once as the vocabulary allows. `on_layer(layer)` is called before each layer and
+    may raise to cancel.
     """
     result: dict[Site, Tensor] = {}
-    tokens = lm.tensor([question.input_ids]).expand(steps, -1)
+    at_once = lm.rows_at_once(len(question.input_ids), steps)
     for layer in range(lm.n_layers):
         on_layer(layer)
         site = Site(layer, SiteKind.MLP_ACT)
-        kept: list[Tensor] = []
-        with intervene(lm.model, {site: _scaled_leaf(position, steps, kept)}):
-            logits = lm.model(input_ids=tokens, use_cache=False).logits
-        p = answer_log_prob(logits, question).exp()  # (steps,)
-        (slope,) = torch.autograd.grad(p.sum(), kept[0])  # (steps, d_mlp)
-        full = kept[0][-1].detach()  # the last step is the activation itself
-        result[site] = (full * slope.mean(dim=0)).to(torch.float32)
+        total: Tensor | None = None
+        for start in range(0, steps, at_once):
+            rows = range(start + 1, min(start + at_once, steps) + 1)
+            activation, slope = _slopes_along(lm, question, position, site, rows, steps)
+            total = slope if total is None else total + slope
+        assert total is not None
+        result[site] = (activation * (total / steps)).to(torch.float32)
     return result
 
 
-def _scaled_leaf(position: int, steps: int, kept: list[Tensor]) -> Change:
-    """Puts k/steps of the activation in row k − 1 at `position`, as a leaf of the graph that `kept` receives."""
+def _slopes_along(
+    lm: LanguageModel, question: Question, position: int, site: Site, rows: range, steps: int
+) -> tuple[Tensor, Tensor]:
+    """The activation at `position`, and Σ_k ∂P(k/steps · a)/∂a over the k in `rows`: (d_mlp,) both."""
+    tokens = lm.tensor([question.input_ids]).expand(len(rows), -1)
+    kept: list[Tensor] = []
+    with intervene(lm.model, {site: _scaled_leaf(position, rows, steps, kept)}):
+        logits = lm.model(input_ids=tokens, use_cache=False).logits
+    p = answer_log_prob(logits, question).exp()  # (rows,)
+    (slope,) = torch.autograd.grad(p.sum(), kept[1])  # (rows, d_mlp)
+    return kept[0], slope.sum(dim=0)
 
-    def change(activation: Tensor) -> Tensor:  # (steps, pos, d_mlp)
-        shares = torch.arange(1, steps + 1, device=activation.device, dtype=activation.dtype) / steps
+
+def _scaled_leaf(position: int, rows: range, steps: int, kept: list[Tensor]) -> Change:
+    """Puts k/steps of the activation at `position`, a row for each k in `rows`.
+
+    `kept` receives the activation, and what stands there instead as a leaf of the graph.
+    """
+
+    def change(activation: Tensor) -> Tensor:  # (rows, pos, d_mlp)
+        shares = torch.tensor(rows, device=activation.device, dtype=activation.dtype) / steps
         leaf = (activation[:, position].detach() * shares[:, None]).requires_grad_(True)
-        kept.append(leaf)
+        kept.extend((activation[0, position].detach(), leaf))
         whole = activation.detach().clone()
         whole[:, position] = leaf
         return whole

@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from knowscope_tui.core.edits import SavedCheckpoint
+from knowscope_tui.core.progress import OnProgress
 from knowscope_tui.engine.editing import WeightDelta
 from knowscope_tui.engine.hashes import sha256
 from knowscope_tui.engine.loading import base_folder
@@ -36,8 +37,6 @@ FORMAT = 1
 
 _FROM_LAYER_LIST = re.compile(r"[^.]+\.\d+\..+")
 """The tail of a parameter's name that begins with the list of layers: `layers.0.mlp.down_proj.weight`."""
-
-OnProgress = Callable[[str, float | None], None]
 
 
 def save(

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from knowscope_tui.core.progress import OnProgress
 from knowscope_tui.engine.hashes import sha256
+from knowscope_tui.engine.locks import waited_lock
 from knowscope_tui.errors import HubError
 from knowscope_tui.text import file_size
-
-OnProgress = Callable[[str, float | None], None]
 
 LARGE = 32 * 1024 * 1024
 """Files of at least so many bytes are worth resuming."""
@@ -48,22 +48,23 @@ def bring_large(repo: str, names: Sequence[str], *, revision: str | None, counte
     with ThreadPoolExecutor(AT_ONCE) as pool:
         jobs = [pool.submit(_bring, repo, commit, file, blobs / file.lfs.sha256, counter) for file in large]
         try:
-            for job in jobs:
-                job.result()
-        except BaseException:
+            wait(jobs, return_when=FIRST_EXCEPTION)
+        finally:
             counter.stop()
-            raise
+    failures = [error for job in jobs if (error := job.exception()) is not None]
+    for error in sorted(failures, key=lambda error: isinstance(error, _Stopped)):
+        raise error
+    counter.start()
 
 
 def _bring(repo: str, commit: str | None, file: Any, blob: Path, counter: ByteCounter) -> None:
     """One file; another process that fetches it too is waited for."""
-    from filelock import FileLock
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils._headers import build_hf_headers
 
     partial = blob.with_name(f"{blob.name}.knowscope.incomplete")
-    with FileLock(f"{partial}.lock"):
+    with waited_lock(Path(f"{partial}.lock"), counter.check):
         if blob.exists():
             counter.add(file.size)
             return
@@ -113,7 +114,15 @@ class ByteCounter:
                 raise
 
     def stop(self) -> None:
+        """From here on every thread that adds is stopped."""
         self._stopped = True
+
+    def start(self) -> None:
+        self._stopped = False
+
+    def check(self) -> None:
+        """For a thread that waits: raises what `add` would."""
+        self.add(0)
 
     def bar(self) -> type[Any]:
         """A tqdm class that shows nothing and counts bytes here."""

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from knowscope_tui.core.dictionaries import Choice, DictionarySource, Entry
+from knowscope_tui.core.dictionaries import Choice, DictionarySource, Entry, span
+from knowscope_tui.core.progress import OnProgress
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.engine.dictionary import Dictionary, Spec, make_dictionary
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.residency import EncoderPool
 from knowscope_tui.engine.shelf import converted, folders, published, registry
-from knowscope_tui.engine.shelf.availability import file_of
+from knowscope_tui.engine.shelf.availability import is_here, name_of
 from knowscope_tui.engine.shelf.interpret import Parts, interpret
 from knowscope_tui.engine.sites import n_layers, width
 from knowscope_tui.errors import DictionaryError, UsageError
 from knowscope_tui.paths import typed_path
-
-OnProgress = Callable[[str, float | None], None]
 
 
 class Library:
@@ -99,16 +98,22 @@ def usual(model: str | None, layers: int, choice: Choice, *, sae_dtype: str, off
     """
     entries = [entry for name in registry.usual_releases(model) for entry in registry.entries_of(name, choice)]
     within = tuple(entry for entry in entries if entry.site and entry.site.layer < layers)
+    if entries and not within:
+        raise DictionaryError(
+            f"The model has no layer among {span(e.site.layer for e in entries if e.site)}.",
+            f"It has layers 0 to {layers - 1}.",
+        )
     remarks = tuple(_remarks(model, within))
     if not offline:
         return Wanted(entries=within, remarks=remarks)
-    here = tuple(entry for entry in within if file_of(entry, sae_dtype).is_file())
+    here = tuple(entry for entry in within if is_here(entry, sae_dtype))
     if len(here) == len(within):
         return Wanted(entries=within, remarks=remarks)
     lacking = sorted({entry.release for entry in within} - {entry.release for entry in here}) or [within[0].release]
+    missing = len(within) - len(here)
     remark = (
-        f"{len(within) - len(here)} of the {len(within)} usual dictionaries are not here, and nothing may be fetched "
-        f"(offline): `knowscope-tui saes pull {lacking[0]}` brings some."
+        f"{missing} of the {len(within)} usual dictionaries {'is' if missing == 1 else 'are'} not here, and nothing "
+        f"may be fetched (offline): `knowscope-tui saes pull {lacking[0]}` brings those of {lacking[0]}."
     )
     return Wanted(entries=here, remarks=(*remarks, remark))
 
@@ -150,7 +155,10 @@ def load_library(
         file = published.obtain(
             entry, sae_dtype, offline=offline, on_progress=numbered(on_progress, number, len(entries))
         )
-        _put(opened, _fitting(lm, converted.open_(file)), kept)
+        parts = converted.open_(file)
+        # One copy serves every release that lists it.
+        named = replace(parts.spec, source=name_of(entry), expected_l0=entry.l0 or parts.spec.expected_l0)
+        _put(opened, _fitting(lm, replace(parts, spec=named)), kept)
     return Library(opened.values(), kept)
 
 
@@ -169,11 +177,8 @@ def _parts_of_folder(path: Path, kind: SiteKind, sae_dtype: str) -> Parts:
     npz = path / folders.NPZ
     if not npz.is_file():
         return interpret(folders.read(path, kind), kind)
-    file = published.obtain_folder(path, npz, lambda: interpret(folders.read(path, kind), kind), sae_dtype)
-    parts = converted.open_(file)
-    if parts.spec.site.kind is not kind:
-        return interpret(folders.read(path, kind), kind)
-    return parts
+    file = published.obtain_folder(path, npz, kind, lambda: interpret(folders.read(path, kind), kind), sae_dtype)
+    return converted.open_(file)
 
 
 def _fitting(lm: LanguageModel, parts: Parts) -> Parts:

@@ -6,26 +6,21 @@ their device; no code that comes with a model runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.engine import hub
 from knowscope_tui.engine.families import attention_implementation
+from knowscope_tui.engine.hub_errors import OutOfReach
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.errors import DeviceError, HubError, ModelNotLoaded
 from knowscope_tui.paths import typed_path
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-OnProgress = Callable[[str, float | None], None]
-
-
-def silent(_doing: str, _fraction: float | None) -> None:
-    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +97,7 @@ class WeightSizes:
 
 
 def weight_sizes(files: ModelFiles, dtype: torch.dtype, *, offline: bool = False) -> WeightSizes:
-    """How large the weights of `files` are; zeros where neither the hub nor the cache can tell."""
+    """How large the weights of `files` are. Raises `HubError` where neither the hub nor the cache can tell."""
     found = _weights_here(files) if files.folder is not None or offline else _weights_on_hub(files)
     stored = sum(file.size or 0 for file in found)
     saved_in = getattr(files.config.get_text_config(), "dtype", None) or files.config.dtype or torch.float32
@@ -111,17 +106,20 @@ def weight_sizes(files: ModelFiles, dtype: torch.dtype, *, offline: bool = False
 
 
 def _weights_here(files: ModelFiles) -> list[hub.HubFile]:
-    try:
-        folder = files.folder or hub.cached(files.repo, hub.MODEL_FILES, revision=files.revision)
-    except HubError:
-        return []
-    return [hub.HubFile(path.name, path.stat().st_size, True) for path in folder.glob("*.safetensors")]
+    folder = files.folder or hub.cached(files.repo, hub.MODEL_FILES, revision=files.revision)
+    single = folder / "model.safetensors"
+    weights = [single] if single.is_file() else list(folder.glob("model*.safetensors"))
+    return [hub.HubFile(path.name, path.stat().st_size, True) for path in weights]
 
 
 def _weights_on_hub(files: ModelFiles) -> list[hub.HubFile]:
-    listed = hub.listing_or_none(files.repo, hub.MODEL_FILES, revision=files.revision)
-    if listed is None:
-        return _weights_here(files)
+    try:
+        listed = hub.listing(files.repo, hub.MODEL_FILES, revision=files.revision)
+    except OutOfReach as out_of_reach:
+        try:
+            return _weights_here(files)
+        except HubError:
+            raise out_of_reach from None
     return [file for file in listed if file.name.endswith(".safetensors")]
 
 
@@ -133,6 +131,8 @@ def pick_device(device: str) -> torch.device:
         chosen = torch.device(device)
     except RuntimeError:
         raise DeviceError(f"There is no device called {device!r}.", "Use cpu, cuda or cuda:N.") from None
+    if chosen.type not in ("cpu", "cuda", "mps") or (chosen.type == "cpu" and chosen.index):
+        raise DeviceError(f"{device!r} is no device that models run on.", "Use cpu, cuda, cuda:N or mps.")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         raise DeviceError(
@@ -205,6 +205,11 @@ def _load(files: ModelFiles, folder: Path, dtype: torch.dtype, device_map: Any) 
         ) from None
     except Exception as error:
         raise not_loaded(files.source, error) from error
+    if {"cpu", "disk"} & set(map(str, getattr(model, "hf_device_map", {}).values())) and device_map == "auto":
+        raise DeviceError(
+            f"{files.source!r} does not fit on the GPUs together.",
+            "Use --dtype bfloat16, a smaller model, or --device cpu.",
+        )
     lacking = sorted(map(str, (*loaded["missing_keys"], *loaded["mismatched_keys"])))
     if lacking:
         raise ModelNotLoaded(

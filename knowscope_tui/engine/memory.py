@@ -126,7 +126,10 @@ def device_memory(device: torch.device) -> int | None:
     """Free bytes of a GPU; None for the CPU."""
     if device.type != "cuda":
         return None
-    free, _total = torch.cuda.mem_get_info(device)
+    try:
+        free, _total = torch.cuda.mem_get_info(device)
+    except RuntimeError:  # Even asking takes some memory, which a card that others have filled does not have.
+        return 0
     return int(free)
 
 
@@ -137,11 +140,12 @@ def choose_gpu(needed: int) -> tuple[torch.device, bool]:
     """
     if not torch.cuda.is_available():
         return torch.device("cpu"), False
-    free = [device_memory(torch.device("cuda", index)) or 0 for index in range(torch.cuda.device_count())]
-    for index, size in enumerate(free):
-        if size >= needed:
+    free: list[int] = []
+    for index in range(torch.cuda.device_count()):
+        free.append(device_memory(torch.device("cuda", index)) or 0)
+        if free[-1] >= needed:
             return torch.device("cuda", index), False
-    return torch.device("cuda", 0), len(free) > 1 and sum(free) >= needed
+    return torch.device("cuda", 0), len(free) > 1 and sum(free) * (1 - RESERVE) >= needed
 
 
 def disk_free(folder: Path) -> int | None:

@@ -82,7 +82,7 @@ class LanguageModel:
         return max(1, min(most, LOGITS_BYTES // (4 * vocabulary * max(positions, 1))))
 
     def encode(self, prompt: str) -> tuple[int, ...]:
-        """Token ids of `prompt`, `<bos>` first, through the chat template where one is in use.
+        """Token ids of `prompt`, `<bos>` first where there is one, through the chat template if it is in use.
 
         Raises `PromptError` for an empty or too long one.
         """
@@ -94,7 +94,7 @@ class LanguageModel:
         return ids
 
     def encode_text(self, text: str, *, cut: bool = False) -> tuple[int, ...]:
-        """Token ids of running text, `<bos>` first, never through the chat template.
+        """Token ids of running text, `<bos>` first where the tokenizer has one, never through the chat template.
 
         What the context does not hold is left off with `cut`, and raises `PromptError` without.
         """

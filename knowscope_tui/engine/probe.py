@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from knowscope_tui.core.progress import OnProgress
 from knowscope_tui.core.readings import NeuronAttribution, Rank, Reading, SiteReading, UnitReading, relative_drop
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.engine.ablate import sweep
@@ -29,8 +30,6 @@ EXACT_FOR_RANKING = 200
 
 OWN_ANSWERS = 20
 """How many of the most probable tokens are tried as the model's own answer."""
-
-OnProgress = Callable[[str, float | None], None]
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,8 @@ def reading_position(question: Question, position: int | None) -> int:
     resolved = position if position >= 0 else len(question.prompt_ids) + position
     if not 1 <= resolved <= question.last:
         raise UsageError(
-            f"There is no reading position {position} in this prompt.", f"Use 1 to {question.last}; 0 is <bos>."
+            f"There is no reading position {position} in this prompt.",
+            f"Use 1 to {question.last}; 0, the start, is never read.",
         )
     return resolved
 

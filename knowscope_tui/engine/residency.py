@@ -12,7 +12,7 @@ from torch import Tensor
 class EncoderPool:
     """Copies of mapped encoders on the devices that read them.
 
-    `budget` is in bytes, over all devices together; None is no limit. An encoder that the budget has no room for at
+    `budget` is in bytes on each device; None is no limit. An encoder that the budget has no room for at
     all is not copied: its reader streams it from the map.
     """
 
@@ -22,7 +22,11 @@ class EncoderPool:
 
     @property
     def bytes(self) -> int:
+        """What all copies take, on all devices."""
         return sum(copy.nbytes for copy in self._copies.values())
+
+    def bytes_on(self, device: torch.device) -> int:
+        return sum(copy.nbytes for (_key, place), copy in self._copies.items() if place == device)
 
     @property
     def keys(self) -> list[Hashable]:
@@ -37,7 +41,7 @@ class EncoderPool:
         if place in self._copies:
             self._copies.move_to_end(place)
             return self._copies[place]
-        if self.budget is not None and not self._make_room(mapped.nbytes):
+        if self.budget is not None and not self._make_room(mapped.nbytes, device):
             return mapped
         copy = mapped.to(device, non_blocking=True).contiguous()
         self._copies[place] = copy
@@ -46,10 +50,11 @@ class EncoderPool:
     def clear(self) -> None:
         self._copies.clear()
 
-    def _make_room(self, needed: int) -> bool:
+    def _make_room(self, needed: int, device: torch.device) -> bool:
         assert self.budget is not None
         if needed > self.budget:
             return False
-        while self.bytes + needed > self.budget:
-            self._copies.popitem(last=False)
+        while self.bytes_on(device) + needed > self.budget:
+            oldest = next(place for place in self._copies if place[1] == device)
+            del self._copies[oldest]
         return True

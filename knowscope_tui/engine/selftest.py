@@ -10,23 +10,22 @@ arXiv 2408.05147, section 4.1):
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from knowscope_tui.core.checks import DictionaryCheck, SelfTest
+from knowscope_tui.core.progress import OnProgress
 from knowscope_tui.core.units import Site, SiteKind
 from knowscope_tui.engine.dictionary import Dictionary
 from knowscope_tui.engine.hooks import capture
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.parity import parity
-from knowscope_tui.engine.shelf.registry import plain_name
-from knowscope_tui.engine.sites import width
+from knowscope_tui.engine.shelf.registry import root_name
+from knowscope_tui.engine.sites import layer_device, width
 from knowscope_tui.errors import DictionaryError
-
-OnProgress = Callable[[str, float | None], None]
 
 L0_FACTOR = 3.0
 """How far the L0 on so short a text may be from the one in a name, either way, before it is called wrong."""
@@ -93,7 +92,7 @@ def _check(
 ) -> DictionaryCheck:
     site, spec = dictionary.site, dictionary.spec
     try:
-        l0, explained = measure(dictionary, activations.to(lm.device))
+        l0, explained = measure(dictionary, activations.to(layer_device(lm.model, site.layer)))
         problem = _problem(lm, dictionary, texts, (l0, explained), trained_on)
     except DictionaryError as error:  # numbers that are not finite
         l0 = explained = math.nan
@@ -132,7 +131,7 @@ def _problem(
 ) -> str:
     l0, explained = measured
     spec = dictionary.spec
-    if spec.model and trained_on and not _same_model(spec.model, trained_on):
+    if spec.model and trained_on and root_name(spec.model) != root_name(trained_on):
         return f"It was trained on {spec.model}, and this is {trained_on}."
     if dictionary.dtype == "float16":
         return "It is kept in float16, whose range it can leave: convert it to bfloat16 or float32."
@@ -149,12 +148,6 @@ def _problem(
     return ""
 
 
-def _same_model(one: str, other: str) -> bool:
-    """Whether two names are of one model or of one and its tuned form."""
-    base, second = (plain_name(name).removesuffix("-it").removesuffix("-pt") for name in (one, other))
-    return base == second
-
-
 def _fits_better(
     lm: LanguageModel, dictionary: Dictionary, texts: Sequence[str], explained: float
 ) -> tuple[Site, float] | None:
@@ -163,7 +156,10 @@ def _fits_better(
     layers = range(max(0, own.layer - OTHER_LAYERS), min(lm.n_layers, own.layer + OTHER_LAYERS + 1))
     kinds = [kind for kind in SiteKind if kind is not SiteKind.MLP_ACT and width(lm.model, kind) == dictionary.d_in]
     around = [Site(layer, kind) for layer in layers for kind in kinds if Site(layer, kind) != own]
-    found = {site: measure(dictionary, rows.to(lm.device))[1] for site, rows in _activations(lm, texts, around).items()}
+    found = {
+        site: measure(dictionary, rows.to(layer_device(lm.model, own.layer)))[1]
+        for site, rows in _activations(lm, texts, around).items()
+    }
     best = max(found, key=lambda site: found[site], default=None)
     if best is None or found[best] < max(LEAST_EXPLAINED, explained + LEAST_EXPLAINED):
         return None

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 
 from knowscope_tui.core.dictionaries import Entry
 from knowscope_tui.core.memory import MemoryPlan
+from knowscope_tui.core.progress import OnProgress
 from knowscope_tui.demo import bundle
 from knowscope_tui.engine import host, hub, library, loading, memory
 from knowscope_tui.engine.shelf import availability, folders
-from knowscope_tui.engine.shelf.registry import plain_name
+from knowscope_tui.engine.shelf.registry import is_tuned, known_model
 from knowscope_tui.errors import DoesNotFit
 from knowscope_tui.paths import cache_folder
 from knowscope_tui.session.protocol import SourceSpec
 
 DEMO = "demo"
 """The name of the embedded model, wherever a model is named."""
-
-OnProgress = Callable[[str, float | None], None]
 
 _PUBLISHED_SHAPES = {
     ("gemma2", 26, 2304): "gemma-2-2b",
@@ -79,14 +77,24 @@ def prepare(source: SourceSpec, on_progress: OnProgress) -> Prepared:
     return Prepared(source, is_demo, files, trained_on, wanted, weights, device, spread, plan)
 
 
-def with_dictionaries(prepared: Prepared, wanted: library.Wanted) -> Prepared:
-    """`prepared`, whose model is loaded, with other dictionaries in place of its own."""
+def encoder_budget_each(prepared: Prepared) -> int | None:
+    """What encoders may take on each device; None on the CPU, where they are read from the map."""
+    if prepared.device.type != "cuda":
+        return None
+    return prepared.plan.encoder_budget // (torch.cuda.device_count() if prepared.spread else 1)
+
+
+def with_dictionaries(prepared: Prepared, wanted: library.Wanted, resident: int) -> Prepared:
+    """`prepared`, whose model is loaded, with other dictionaries in place of its own.
+
+    `resident` is what their encoders take on the device, which becomes free again.
+    """
     room = _room(prepared.device, prepared.spread)
     taken = prepared.weights.loaded
     if room.device is None:
-        room = replace(room, host=room.host + taken)
+        room = replace(room, host=room.host + taken)  # its pages are there already
     else:
-        room = replace(room, device=room.device + taken + prepared.plan.encoder_budget)
+        room = replace(room, device=room.device + taken + resident)
     weights = replace(prepared.weights, missing=0)
     plan = _plan(prepared.source, weights, wanted, prepared.device, prepared.spread, room)
     return replace(prepared, wanted=wanted, plan=plan)
@@ -110,14 +118,13 @@ def _plan(
 
 
 def published_model(files: loading.ModelFiles) -> str | None:
-    """The published model that `files` is or was tuned from: by its name, else by its shape."""
+    """The published model that `files` is or was tuned from: by its name, else by its shape, else None."""
     config = files.config.get_text_config()
     shape = (files.config.model_type, config.num_hidden_layers, config.hidden_size)
-    name = plain_name(files.source)
-    known = _PUBLISHED_SHAPES.get(shape)
-    if files.folder is None and (name.startswith(("gemma-2-", "gemma-3-")) or known is None):
+    if files.folder is None and (name := known_model(files.source)) is not None:
         return name
-    return f"{known}-it" if known and name.endswith("-it") else known
+    base = _PUBLISHED_SHAPES.get(shape)
+    return f"{base}-it" if base and base.startswith("gemma") and is_tuned(files.source) else base
 
 
 def _wanted(
@@ -141,7 +148,8 @@ def _sizes(weights: loading.WeightSizes, wanted: library.Wanted, sae_dtype: str,
     mapped += [file.stat().st_size for file in here if file.is_file()]
     missing = [entry for entry, file in zip(wanted.entries, here, strict=True) if not file.is_file()]
     publish = _published_sizes(missing, sae_dtype, offline=offline)
-    convert += [size for size, _here in publish]
+    # What is published may be compressed; what is converted never is.
+    convert += [availability.estimated_bytes(entry) or size for entry, (size, _) in zip(missing, publish, strict=True)]
     converted = [size * loading.DTYPES[sae_dtype].itemsize // 4 for size in convert]
     whole = sum(mapped) + sum(converted)
     return memory.Sizes(
@@ -162,11 +170,11 @@ def _folder_sizes(wanted: library.Wanted, sae_dtype: str) -> tuple[list[int], li
     """
     mapped: list[int] = []
     convert: list[int] = []
-    for _kind, folder in wanted.folders:
+    for kind, folder in wanted.folders:
         for name in (folders.WEIGHTS, folders.SAFETENSORS):
             mapped += [path.stat().st_size for path in folder.rglob(name)]
         for npz in folder.rglob(folders.NPZ):
-            copy = availability.copy_of_folder(npz.parent, npz, sae_dtype)
+            copy = availability.copy_of_folder(npz.parent, npz, kind, sae_dtype)
             (mapped if copy.is_file() else convert).append((copy if copy.is_file() else npz).stat().st_size)
     return mapped, convert
 

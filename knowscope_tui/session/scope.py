@@ -12,6 +12,7 @@ from knowscope_tui.core.dictionaries import Choice, DictionarySource
 from knowscope_tui.core.edits import EditPlan, EditReport, EditSpec, Method, SavedCheckpoint
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.memory import MemoryPlan
+from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.core.readings import Ablation, Effect, Mode, NeuronAttribution, Positions, Rank, Reading
 from knowscope_tui.core.units import Family, SiteKind, Unit
 from knowscope_tui.demo import corpus
@@ -29,19 +30,11 @@ from knowscope_tui.engine.sites import width
 from knowscope_tui.engine.texts import SELF_TEST_TEXTS
 from knowscope_tui.errors import EditError
 from knowscope_tui.paths import typed_path
-from knowscope_tui.session.opening import DEMO, Prepared, prepare, with_dictionaries
+from knowscope_tui.session.opening import DEMO, Prepared, encoder_budget_each, prepare, with_dictionaries
 from knowscope_tui.session.protocol import DictionaryInUse, ModelInfo, SourceSpec
-
-OnProgress = Callable[[str, float | None], None]
-"""Called with what is being done and how far it is, 0 to 1 or None; may raise `Cancelled` to stop."""
-
 
 SELF_TEST_SENTENCES = 40
 """Sentences of the demo's corpus that it is tested on."""
-
-
-def silent(_doing: str, _fraction: float | None) -> None:
-    """Progress that nobody watches."""
 
 
 def unplanned(_plan: MemoryPlan) -> None:
@@ -91,7 +84,7 @@ class Scope:
         self, dictionaries: Sequence[DictionarySource], choice: Choice = Choice(), on_progress: OnProgress = silent
     ) -> None:
         """Puts other dictionaries beside the open model; when that fails those in use stay."""
-        prepared = with_dictionaries(self._prepared, wanted(dictionaries, choice))
+        prepared = with_dictionaries(self._prepared, wanted(dictionaries, choice), self._library.pool.bytes)
         prepared.check()
         self._library = _load_library(self._lm, prepared.wanted, prepared, on_progress)
         self._prepared = prepared
@@ -334,7 +327,7 @@ def _units(units: Iterable[Unit | str]) -> tuple[Unit, ...]:
 
 
 def _load_library(lm: LanguageModel, chosen: Wanted, prepared: Prepared, on_progress: OnProgress) -> Library:
-    budget = prepared.plan.encoder_budget if prepared.device.type == "cuda" else None
+    budget = encoder_budget_each(prepared)
     return load_library(
         lm,
         chosen.folders,

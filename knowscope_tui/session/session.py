@@ -7,11 +7,12 @@ from dataclasses import replace
 from functools import singledispatchmethod
 
 from knowscope_tui.core.memory import MemoryPlan
+from knowscope_tui.core.progress import OnProgress
 from knowscope_tui.core.readings import Reading
 from knowscope_tui.errors import UsageError
 from knowscope_tui.session import protocol
 from knowscope_tui.session.runner import Post
-from knowscope_tui.session.scope import OnProgress, Scope
+from knowscope_tui.session.scope import Scope
 
 Check = Callable[[], None]
 

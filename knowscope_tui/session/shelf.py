@@ -23,17 +23,14 @@ from knowscope_tui.core.dictionaries import (
     ReleaseState,
     choose,
 )
+from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.engine import hub
 from knowscope_tui.engine.shelf import availability, cache, registry
-from knowscope_tui.errors import DictionaryError, UsageError
+from knowscope_tui.errors import DictionaryError, DoesNotFit, UsageError
+from knowscope_tui.paths import cache_folder
 from knowscope_tui.session import protocol
 from knowscope_tui.session.runner import Post
-
-OnProgress = Callable[[str, float | None], None]
-
-
-def silent(_doing: str, _fraction: float | None) -> None:
-    """Progress that nobody watches."""
+from knowscope_tui.text import file_size
 
 
 def releases(words: str = "", model: str | None = None, *, sae_dtype: str = "bfloat16") -> tuple[ReleaseState, ...]:
@@ -102,11 +99,14 @@ def pull(
     `DictionaryError` or `HubError`.
     """
     hub.quiet()
+    if offline:
+        hub.stay_offline()
     entries = _named(registry.find_release(name), ids) if ids else registry.entries_of(name, choice)
     # Converting takes torch, which listing and searching do without.
     from knowscope_tui.engine.library import numbered
     from knowscope_tui.engine.shelf import published
 
+    _check_room(entries, sae_dtype)
     made = size = 0
     for number, entry in enumerate(entries):
         before = availability.file_of(entry, sae_dtype).is_file()
@@ -118,9 +118,28 @@ def pull(
     return Pulled(name, made, len(entries) - made, size)
 
 
+def _check_room(entries: Sequence[Entry], sae_dtype: str) -> None:
+    """Raises `DoesNotFit` where the disk has no room for what is still to be downloaded and converted."""
+    from knowscope_tui.engine.memory import disk_free
+
+    missing = [entry for entry in entries if not availability.file_of(entry, sae_dtype).is_file()]
+    sizes = [availability.state_of(entry, sae_dtype) for entry in missing]
+    needed = sum(0 if state.downloaded else state.download_bytes or 0 for state in sizes)
+    needed += sum((state.download_bytes or 0) // (2 if sae_dtype == "bfloat16" else 1) for state in sizes)
+    places = [disk_free(place) for place in (hub.cache_place(), cache_folder())]
+    free = min((size for size in places if size is not None), default=needed)
+    if needed > free:
+        raise DoesNotFit(
+            f"This needs {file_size(needed)} of the disk, and {file_size(free)} are free.",
+            "Take fewer (--layers 10-20), or point HF_HOME and XDG_CACHE_HOME elsewhere.",
+        )
+
+
 def _named(found: Release, ids: Sequence[str]) -> tuple[Entry, ...]:
     """The entries with these ids. Raises `DictionaryError` for an id that the release does not have."""
-    by_id = {entry.id: entry for entry in found.entries}
+    if found.why_not:
+        raise DictionaryError(f"{found.name} cannot be used here: {found.why_not}.", "See `knowscope-tui saes list`.")
+    by_id = {entry.id: entry for entry in found.entries if entry.site is not None}
     for id in ids:
         if id not in by_id:
             close = get_close_matches(id, by_id, n=3, cutoff=0.3)

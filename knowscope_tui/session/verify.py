@@ -7,11 +7,11 @@ from pathlib import Path
 
 from knowscope_tui.core.edits import ParameterChange, VerifyReport
 from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.demo import bundle, corpus
 from knowscope_tui.engine import checkpoint, evaluate
 from knowscope_tui.engine.loading import load_model
 from knowscope_tui.session.opening import DEMO
-from knowscope_tui.session.scope import OnProgress, silent
 
 
 def verify_checkpoint(

@@ -16,7 +16,7 @@ def model_parts(info: ModelInfo) -> list[tuple[str, int]]:
     parts = [
         (visible(info.name) + (" chat" if info.chat else ""), 0),
         (f"{info.device} {dtype}", 1),
-        (f"{info.n_layers} layers", 3),
+        (count(info.n_layers, "layer"), 3),
         (kinds, 2),
     ]
     if info.features_per_site:
@@ -55,8 +55,8 @@ def verdicts(test: SelfTest) -> tuple[str, ...]:
         short.append(long[-1])
     if test.wrong:
         whole = count(len(test.dictionaries), "dictionary", "dictionaries")
-        long.append(f"{len(test.wrong)} of {whole} {'is' if len(test.wrong) == 1 else 'are'} off")
-        short.append(f"{len(test.wrong)}/{len(test.dictionaries)} off")
+        long.append(f"{len(test.wrong)} of {whole} {'is' if len(test.wrong) == 1 else 'are'} wrong")
+        short.append(f"{len(test.wrong)}/{len(test.dictionaries)} wrong")
     if test.problems:
         long.append(count(len(test.problems), "problem"))
         short.append(long[-1])
@@ -69,7 +69,7 @@ def problems(test: SelfTest) -> list[str]:
     if test.wrong:
         first, more = test.wrong[0], len(test.wrong) - 1
         others = f" So {'is' if more == 1 else 'are'} {more} more." if more else ""
-        said.append(visible(f"The dictionary at {first.site} is off: {first.problem.rstrip('.')}.{others}"))
+        said.append(visible(f"The dictionary at {first.site} is wrong: {first.problem.rstrip('.')}.{others}"))
     return said
 
 

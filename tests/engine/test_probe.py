@@ -193,7 +193,9 @@ def test_without_an_answer_the_models_own_top_token_is_taken(lm: LanguageModel, 
 def test_bos_and_positions_outside_the_prompt_are_refused(
     lm: LanguageModel, library: Library, question: Question, position: int
 ) -> None:
-    with pytest.raises(UsageError, match=rf"no reading position {position} .* Use 1 to {question.last}; 0 is <bos>"):
+    with pytest.raises(
+        UsageError, match=rf"no reading position {position} .* Use 1 to {question.last}; 0, the start, is never read"
+    ):
         look(lm, library, question, position=position)
 
 

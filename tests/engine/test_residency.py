@@ -102,7 +102,7 @@ def test_whatever_is_asked_for_the_budget_is_never_exceeded_and_the_last_one_ask
         assert pool.keys == recent[::-1]
 
 
-def test_copies_on_two_devices_are_told_apart_and_share_one_budget() -> None:
+def test_copies_on_two_devices_are_told_apart_and_each_has_the_budget() -> None:
     pool = EncoderPool(budget=2 * KILO)
     mapped = torch.zeros(KILO, dtype=torch.uint8, device=META)
     pool.on("a", encoder(), META)
@@ -111,7 +111,9 @@ def test_copies_on_two_devices_are_told_apart_and_share_one_budget() -> None:
     assert pool.on("a", mapped, CPU) is copy
     assert pool.keys == ["a", "a"]
     pool.on("b", encoder(), META)
-    assert pool.keys == ["a", "b"], "that on `meta` was used least recently"
+    assert (pool.bytes_on(META), pool.bytes_on(CPU)) == (2 * KILO, KILO)
+    pool.on("c", encoder(), META)
+    assert pool.keys == ["a", "b", "c"], "that on `meta` was used least recently there"
     assert pool.on("a", mapped, CPU) is copy
 
 

@@ -333,6 +333,7 @@ def test_a_cache_that_cannot_be_written_is_told_with_the_reason(
 CONVERT = """
 import sys, time
 from pathlib import Path
+from knowscope_tui.core.units import SiteKind
 from knowscope_tui.engine.shelf import converted, published
 from tests.engine.test_shelf_converted import some_parts
 
@@ -347,7 +348,7 @@ def make():
     time.sleep(0.5)
     return some_parts()
 
-print(published.obtain_folder(main.parent, main, make, "float32"))
+print(published.obtain_folder(main.parent, main, SiteKind.RESID_POST, make, "float32"))
 """
 ROOT = Path(__file__).parents[2]
 
@@ -380,9 +381,10 @@ def test_a_dictionary_that_was_converted_is_opened_without_sae_lens(tmp_path: Pa
     code = """
 import sys, torch
 from pathlib import Path
+from knowscope_tui.core.units import SiteKind
 from knowscope_tui.engine.dictionary import make_dictionary
 from knowscope_tui.engine.shelf import converted, published
-file = published.obtain_folder(Path(sys.argv[2]), Path(sys.argv[3]), None, "float32")
+file = published.obtain_folder(Path(sys.argv[2]), Path(sys.argv[3]), SiteKind.RESID_POST, None, "float32")
 for name in (sys.argv[1], file):
     parts = converted.open_(Path(name))
     make_dictionary(parts.spec, parts.tensors).encode(torch.zeros(2, 8))
@@ -392,7 +394,7 @@ print([name for name in ("sae_lens", "transformer_lens", "transformers", "huggin
 
     main = tmp_path / "params.npz"
     main.write_bytes(b"published")
-    published.obtain_folder(tmp_path, main, some_parts, "float32")
+    published.obtain_folder(tmp_path, main, SiteKind.RESID_POST, some_parts, "float32")
     command = [sys.executable, "-c", code, str(file), str(tmp_path), str(main)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"

@@ -622,6 +622,7 @@ def client_environment(
     told = {
         "HF_ENDPOINT": server if isinstance(server, str) else server.endpoint,
         "HF_HOME": str(home),
+        "XDG_CACHE_HOME": str(home / "xdg"),
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -106,7 +106,7 @@ def test_a_gated_model_names_the_licence_page_and_the_login(hub: HubServer, home
     assert "hf auth login" in without
     assert f"https://huggingface.co/{MODEL}" in without
     refused = sentence(fetch(hub, home, token="hf_other"))
-    assert "your account has no access" in refused
+    assert "your token has no access" in refused
     assert fetch(hub, home, token="hf_good").error is None
 
 

@@ -320,7 +320,7 @@ async def test_what_is_open_is_shown_with_the_verdict_of_the_self_test(library: 
         table = it.app.screen.query_one(InUseTable)
         assert it.app.screen.focused is table
         assert [row.used.site.layer for row in table._rows] == [3, 0, 1, 2, 4, 5]
-        assert "! 1 of 6 dictionaries is off" in it.text("#in-use-summary")
+        assert "! 1 of 6 dictionaries is wrong" in it.text("#in-use-summary")
         assert "cpu: model 5.2 GB, 18 dictionaries mapped (11.6 GB)" in it.text("#in-use-summary")
         rows = it.text("#in-use").split("\n")
         for words in (

@@ -27,9 +27,9 @@ async def test_it_is_asked_once_the_first_reading_is_there_and_nothing_waits(dri
         assert it.notifications() == []
 
 
-async def test_without_a_reading_it_waits(drive: Any) -> None:
+async def test_a_model_that_brings_no_facts_is_tested_before_one_is_typed(drive: Any) -> None:
     async with drive(session=StandIn(info=GEMMA, facts=())) as it:
-        assert not it.asked(RunSelfTest)
+        assert len(it.asked(RunSelfTest)) == 1
         await it.press("=The capital of France is", "enter")
         assert len(it.asked(RunSelfTest)) == 1
 
@@ -55,9 +55,9 @@ async def test_it_gives_way_to_a_question_and_is_asked_again(drive: Any) -> None
 @pytest.mark.parametrize("size", [(120, 36), (80, 24)])
 async def test_what_is_wrong_is_said_once_and_stands_in_the_header(drive: Any, size: tuple[int, int]) -> None:
     async with drive(size=size, session=StandIn(wrong=WRONG)) as it:
-        assert "! 2/18 off" in it.text("#top")
+        assert "! 2/18 wrong" in it.text("#top")
         (said,) = it.notifications()
-        assert said.startswith("Self-test: The dictionary at 3.resid_post is off: L0 is 300.0")
+        assert said.startswith("Self-test: The dictionary at 3.resid_post is wrong: L0 is 300.0")
         assert "[i]says[/i] 22␛[2J. So is 1 more. Press l, then i." in said
         await it.press("space", "l", "t")
         assert len(it.notifications()) == 1
@@ -98,9 +98,9 @@ async def test_a_narrow_header_gives_the_good_news_up_first(drive: Any) -> None:
 def test_verdicts_agree_in_number_and_carry_a_sign() -> None:
     assert verdicts(self_test(INFO)) == ("✓ exact · 18/18 dictionaries as named", "✓ exact · 18/18")
     assert verdicts(SelfTest(0.0, 128, ())) == ("✓ exact",)
-    assert verdicts(self_test(INFO, WRONG[:1])) == ("! 1 of 18 dictionaries is off", "! 1/18 off")
+    assert verdicts(self_test(INFO, WRONG[:1])) == ("! 1 of 18 dictionaries is wrong", "! 1/18 wrong")
     both = verdicts(self_test(INFO, WRONG, 0.5))
-    assert both == ("! parity 0.50 · 2 of 18 dictionaries are off", "! parity 0.50 · 2/18 off")
+    assert both == ("! parity 0.50 · 2 of 18 dictionaries are wrong", "! parity 0.50 · 2/18 wrong")
     assert verdicts(replace(self_test(INFO), problems=("It says nothing.",)))[0] == "! 1 problem"
     assert problems(self_test(INFO)) == []
 

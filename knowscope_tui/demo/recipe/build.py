@@ -19,6 +19,7 @@ from typing import Any
 from transformers.utils import logging
 
 from knowscope_tui.core.edits import Method
+from knowscope_tui.core.progress import OnProgress
 from knowscope_tui.core.units import Site, SiteKind
 from knowscope_tui.demo.bundle import CARD, DICTIONARIES, KINDS, MODEL, dictionary_folders
 from knowscope_tui.demo.corpus import TaughtFact, taught_facts, training_texts
@@ -37,7 +38,6 @@ from knowscope_tui.engine.loading import load_model
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.errors import SaveError
 
-OnProgress = Callable[[str, float | None], None]
 Json = dict[str, Any]
 
 ERASED_WITH = {

@@ -32,13 +32,18 @@ def file_of(entry: Entry, sae_dtype: str) -> Path:
     return cache.file_for(entry.repo, entry.path, sae_dtype)
 
 
-def copy_of_folder(path: Path, main: Path, sae_dtype: str) -> Path:
-    """Where the converted copy of the dictionary in a person's folder `path` lies, whose numbers are in `main`.
+def is_here(entry: Entry, sae_dtype: str) -> bool:
+    """Whether `entry` can be opened without the hub: converted, or downloaded and yet to be."""
+    return file_of(entry, sae_dtype).is_file() or _is_downloaded(entry)
+
+
+def copy_of_folder(path: Path, main: Path, kind: SiteKind, sae_dtype: str) -> Path:
+    """Where the converted copy of the dictionary in a person's folder `path`, read at `kind`, lies; `main` holds it.
 
     It is another one whenever `main` has changed.
     """
     state = main.stat()
-    return cache.file_for(str(path.absolute()), f"{state.st_size:x}.{state.st_mtime_ns:x}", sae_dtype)
+    return cache.file_for(str(path.absolute()), f"{kind.value}.{state.st_size:x}.{state.st_mtime_ns:x}", sae_dtype)
 
 
 def name_of(entry: Entry) -> str:

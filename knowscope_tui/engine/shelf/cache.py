@@ -8,15 +8,18 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from knowscope_tui.core.dictionaries import CachedDictionary
+from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.core.units import Site, SiteKind
-from knowscope_tui.engine.hub import disk_full
+from knowscope_tui.engine.hub_errors import disk_full
+from knowscope_tui.engine.locks import waited_lock
 from knowscope_tui.errors import DictionaryError
 from knowscope_tui.paths import cache_folder
 
@@ -43,26 +46,26 @@ def _slug(text: str) -> str:
 
 
 @contextmanager
-def lock(file: Path) -> Iterator[None]:
+def lock(file: Path, on_progress: OnProgress = silent) -> Iterator[None]:
     """Within the block no other process makes `file`. Raises `DictionaryError` for a cache that cannot be written."""
-    from filelock import FileLock
-
+    locks = folder() / ".locks"
     try:
-        locks = folder() / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
-        waiting = FileLock(locks / f"{hashlib.sha256(str(file).encode()).hexdigest()[:24]}.lock")
-        waiting.acquire()
+        with ExitStack() as stack:
+            name = f"{hashlib.sha256(str(file).encode()).hexdigest()[:24]}.lock"
+            told = partial(on_progress, "Waiting for another process, which converts it", None)
+            stack.enter_context(waited_lock(locks / name, told))
+            held = stack.pop_all()
     except OSError as error:
         raise cannot_write(file, error) from None
-    try:
+    with held:
         yield
-    finally:
-        waiting.release()
 
 
 def entries() -> list[CachedDictionary]:
     """What the cache holds, last used first."""
-    found = [_described(file) for file in sorted(folder().glob("*/*.safetensors"))]
+    described = map(_described, sorted(folder().glob("*/*.safetensors")))
+    found = [entry for entry in described if entry is not None]
     return sorted(found, key=lambda entry: (-entry.used, entry.file))
 
 
@@ -73,8 +76,12 @@ def read_header(file: Path) -> dict[str, Any]:
     return header
 
 
-def _described(file: Path) -> CachedDictionary:
-    state = file.stat()
+def _described(file: Path) -> CachedDictionary | None:
+    """What `file` says of itself; None for one that another process took away meanwhile."""
+    try:
+        state = file.stat()
+    except FileNotFoundError:
+        return None
     try:
         header = read_header(file)
         spec = header["spec"]
@@ -89,7 +96,10 @@ def _described(file: Path) -> CachedDictionary:
 
 def remove(file: Path) -> None:
     """Takes a file out of the cache; who has it mapped keeps it. Empty folders go too."""
-    file.unlink(missing_ok=True)
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(file, error) from None
     with suppress(OSError):
         file.parent.rmdir()
 

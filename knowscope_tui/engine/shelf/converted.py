@@ -66,8 +66,12 @@ def write(file: Path, parts: Parts, sae_dtype: str, provenance: Mapping[str, Any
 def open_(file: Path) -> Parts:
     """A dictionary mapped from the cache. Raises `DictionaryError` for a file that is not whole."""
     header, tensors = _read(file)
+    try:
+        spec = _spec(header["spec"])
+    except (KeyError, TypeError, ValueError):
+        raise _broken(file) from None
     _mark_used(file)
-    return Parts(_spec(header["spec"]), tensors)
+    return Parts(spec, tensors)
 
 
 def verify(entry: CachedDictionary) -> CachedDictionary:
@@ -103,10 +107,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 raise ValueError("another version of this program wrote it")
             return header, {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
-        raise DictionaryError(
-            f"The converted dictionary {str(file)!r} is broken.",
-            "Run `knowscope-tui cache prune --broken`, then again.",
-        ) from None
+        raise _broken(file) from None
 
 
 def _mark_used(file: Path) -> None:
@@ -128,3 +129,9 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 def _spec(values: Mapping[str, Any]) -> Spec:
     layer, kind = values["site"]
     return Spec(**{**values, "site": Site(int(layer), SiteKind(kind)), "checked": True})
+
+
+def _broken(file: Path) -> DictionaryError:
+    return DictionaryError(
+        f"The converted dictionary {str(file)!r} is broken.", "Run `knowscope-tui cache prune --broken`, then again."
+    )

@@ -95,6 +95,11 @@ def site_of(published: Published, kind: SiteKind | None) -> Site:
                 f"The dictionary {source!r} reads {hook!r}, which is no site here.", f"Use one that reads {wanted!r}."
             )
         site = found
+    if site.kind is SiteKind.MLP_ACT:
+        raise DictionaryError(
+            f"The dictionary {source!r} reads mlp_act, where this program looks at neurons.",
+            "Use one that reads another site.",
+        )
     if kind is not None and site.kind is not kind:
         raise DictionaryError(
             f"The dictionary {source!r} reads {site.kind}, not {kind}.", f"Pass it as --sae {site.kind}=FOLDER."
@@ -196,7 +201,7 @@ def _with_vectors(published: Published, architecture: str) -> dict[str, Tensor]:
     if "topk_threshold" in tensors:
         tensors["threshold"] = tensors["topk_threshold"].reshape(-1)[:1].expand(d_sae)
     if architecture == "jumprelu" and "threshold" not in tensors:
-        tensors["threshold"] = tensors["W_enc"].new_zeros(d_sae)
+        raise DictionaryError(f"The dictionary {published.source!r} has no threshold.", "Fetch it again.")
     return tensors
 
 
@@ -226,7 +231,7 @@ def _folded(
         folded["b_enc"] = folded["b_enc"] - folded["b_dec"] @ W_enc.to(torch.float32)
     if config.get("rescale_acts_by_decoder_norm") and _chooses_by_rank(config, architecture):
         # sae-lens multiplies p by |W_dec[i]| before choosing and divides the activation by it before decoding.
-        norm = W_dec.to(torch.float32).norm(dim=-1)
+        norm = W_dec.to(torch.float32).norm(dim=-1).clamp(min=1e-8)  # sae-lens's floor, for rows that are zero
         W_enc, W_dec = W_enc * norm, W_dec / norm[:, None]
         folded["b_enc"] = folded["b_enc"] * norm
     if _trained_centred(config) and kind is not SiteKind.ATTN_Z:  # z is not in the residual stream

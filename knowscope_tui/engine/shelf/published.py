@@ -13,14 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from knowscope_tui.core.dictionaries import Entry
+from knowscope_tui.core.progress import OnProgress
+from knowscope_tui.core.units import SiteKind
 from knowscope_tui.engine import hub
 from knowscope_tui.engine.hashes import sha256
+from knowscope_tui.engine.hub_errors import hub_error, is_outside_trouble
 from knowscope_tui.engine.shelf import cache, converted, folders
 from knowscope_tui.engine.shelf.availability import copy_of_folder, file_of, name_of, patterns
 from knowscope_tui.engine.shelf.interpret import Parts, Published, interpret
 from knowscope_tui.errors import DictionaryError, KnowscopeError
-
-OnProgress = Callable[[str, float | None], None]
 
 
 def obtain(entry: Entry, sae_dtype: str, *, offline: bool = False, on_progress: OnProgress) -> Path:
@@ -28,7 +29,7 @@ def obtain(entry: Entry, sae_dtype: str, *, offline: bool = False, on_progress: 
     file = file_of(entry, sae_dtype)
     if file.is_file():
         return file
-    with cache.lock(file):
+    with cache.lock(file, on_progress):
         if not file.is_file():
             _make(entry, sae_dtype, file, offline, on_progress)
     return file
@@ -57,7 +58,7 @@ def _make(entry: Entry, sae_dtype: str, file: Path, offline: bool, on_progress: 
 
 def _through_sae_lens(entry: Entry) -> Parts:
     """What sae-lens makes of the downloaded files. Nothing pickled runs: its loaders read with `weights_only`."""
-    os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     # sae_lens takes seconds to import, and is needed the first time only.
     from sae_lens import SAE
 
@@ -68,18 +69,21 @@ def _through_sae_lens(entry: Entry) -> Parts:
     except KnowscopeError:
         raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        if is_outside_trouble(error):
+            raise hub_error(error, entry.repo, wanted=patterns(entry)) from error
+        reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
         raise DictionaryError(
-            f"sae-lens cannot read {entry.id} of {entry.release}: {reason}.", "Pull it again, or choose another one."
+            f"sae-lens cannot read {entry.id} of {entry.release}: {reason}.",
+            "Choose another one, or report this to sae-lens.",
         ) from error
     whole = {**config, **sae.cfg.to_dict()}
     published = Published(whole, sae.state_dict(), name_of(entry), entry.site, entry.l0)
     return interpret(published)
 
 
-def obtain_folder(path: Path, main: Path, make: Callable[[], Parts], sae_dtype: str) -> Path:
+def obtain_folder(path: Path, main: Path, kind: SiteKind, make: Callable[[], Parts], sae_dtype: str) -> Path:
     """The converted copy of a dictionary in a person's folder `path`, made by `make` whenever `main` has changed."""
-    file = copy_of_folder(path, main, sae_dtype)
+    file = copy_of_folder(path, main, kind, sae_dtype)
     if not file.is_file():
         with cache.lock(file):
             if not file.is_file():

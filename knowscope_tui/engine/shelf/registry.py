@@ -85,8 +85,33 @@ def search(words: str = "", model: str | None = None) -> tuple[Release, ...]:
 
 def fits_model(release: Release, model: str) -> bool:
     """Whether `release` was trained on `model`, or on the model that `model` was tuned from."""
-    ours, theirs = plain_name(model), plain_name(release.model)
-    return theirs in (ours, ours.removesuffix("-it"), f"{ours}-pt", f"{ours.removesuffix('-it')}-pt")
+    same = root_name(release.model) == root_name(model)
+    return same and (is_tuned(model) or not is_tuned(release.model))
+
+
+def known_model(name: str) -> str | None:
+    """The published model that `name` is called, with or without its owner; None for one that no release is for."""
+    plain = plain_name(name)
+    return plain if root_name(name) in _known_roots() else None
+
+
+@cache
+def _known_roots() -> frozenset[str]:
+    return frozenset(root_name(str(content["model"])) for content in _registry().values())
+
+
+_TUNED = r"-(it|instruct|chat)"
+_VARIANT = re.compile(rf"({_TUNED}|-pt|-base|-v\d+(\.\d+)?)+$")
+
+
+def is_tuned(model: str) -> bool:
+    """Whether a name says that its model was tuned to follow instructions."""
+    return re.search(rf"{_TUNED}(-|$)", plain_name(model)) is not None
+
+
+def root_name(model: str) -> str:
+    """What the pretrained and the tuned forms of a model have in common: gemma-2-2b-it → gemma-2-2b."""
+    return _VARIANT.sub("", plain_name(model).removeprefix("meta-"))
 
 
 def plain_name(model: str) -> str:

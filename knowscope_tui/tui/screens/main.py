@@ -109,7 +109,7 @@ class MainScreen(Screen[None]):
             self._panels.show_plan(event.plan)
         elif isinstance(event, Failed):
             self._status.broken = True
-            self.query_one(UnitsTable).show_nothing("No model is open. Quit with q, and name a model.")
+            self.query_one(UnitsTable).show_nothing(visible(f"No model is open. {event.what} {event.hint}".strip()))
             self.query_one(UnitsTable).focus()
             self._failed(event)
 
@@ -124,7 +124,7 @@ class MainScreen(Screen[None]):
     def show_activity(self) -> None:
         """Shows what the session works on; when it is free, the self-test has its turn."""
         self._status.show_activity()
-        if self.scope.reading is not None:
+        if self.scope.reading is not None or (self.scope.info is not None and not self.scope.facts):
             self.tester.when_free()
 
     def _changed(self, part: Part) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import ClassVar, Generic, TypeVar
 
 from textual import events
@@ -82,7 +83,7 @@ class RowsTable(ScrollView, Generic[Row], inherit_bindings=False):
         if y == 0:
             content = self.heading(width)
         elif not self._rows:
-            content = Content.styled(f" {self._empty}" if y == 2 else "", "$muted")
+            content = Content.styled(self._empty_line(y - 2, width), "$muted")
         elif index < len(self._rows):
             if index == self._cursor:
                 style = self.get_visual_style("rows--row", self._cursor_class)
@@ -91,6 +92,11 @@ class RowsTable(ScrollView, Generic[Row], inherit_bindings=False):
             content = Content("")
         strips = Visual.to_strips(self, content.truncate(width, ellipsis=True), width, 1, style, pad=True)
         return strips[0] if strips else Strip.blank(width)
+
+    def _empty_line(self, number: int, width: int) -> str:
+        """Line `number`, from 0, of what stands where there are no rows."""
+        lines = wrap(self._empty, max(width - 2, 10)) if number >= 0 else []
+        return f" {lines[number]}" if 0 <= number < len(lines) else ""
 
     @property
     def _cursor_class(self) -> str:
