@@ -91,3 +91,13 @@ def test_the_total_of_several_edits_is_what_stands_in_the_model(
 def test_there_is_nothing_to_undo_at_the_beginning(lm: LanguageModel) -> None:
     with pytest.raises(EditError, match="no edit to undo"):
         Journal(lm).undo()
+
+
+def test_an_edit_in_memory_leaves_the_files_that_the_model_is_mapped_from_alone(tiny_folder: Path) -> None:
+    lm = load_model(str(tiny_folder), device="cpu", dtype="float32")
+    files = {path: path.read_bytes() for path in tiny_folder.glob("*.safetensors")}
+    assert str(tiny_folder) in Path("/proc/self/maps").read_text(), "the weights are mapped, which is what is tested"
+    shape = tuple(lm.model.get_parameter(NAME).shape)
+    Journal(lm).apply([WeightDelta(NAME, shape, torch.arange(100), torch.full((100,), 7.0))])
+    assert bool((lm.model.get_parameter(NAME).flatten()[:100] == 7).all())
+    assert {path: path.read_bytes() for path in files} == files

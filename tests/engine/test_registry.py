@@ -423,3 +423,30 @@ def test_without_sae_lens_the_registry_is_told_to_be_missing(monkeypatch: pytest
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DictionaryError, match="sae-lens is not installed"):
         registry._yaml_file()
+
+
+@pytest.mark.parametrize(
+    ("model", "release"),
+    [
+        ("google/gemma-2-2b-it", "gemma-scope-2b-pt-res-canonical"),
+        ("google/gemma-2-9b-it", "gemma-scope-9b-it-res-canonical"),
+        ("mistralai/Mistral-7B-v0.1", "mistral-7b-res-wg"),
+        ("Qwen/Qwen3-8B", "qwen-scope-3-8b-base-w64k-l50"),
+        ("unsloth/Meta-Llama-3.1-8B-Instruct", "llama_scope_lxr_8x"),
+        ("openai-community/gpt2", "gpt2-small-res-jb"),
+    ],
+)
+def test_a_tuned_model_or_another_spelling_finds_the_releases_of_its_base(model: str, release: str) -> None:
+    assert release in {found.name for found in registry.search("", model)}
+    assert registry.known_model(model) is not None
+
+
+def test_a_base_model_is_not_offered_what_was_trained_on_its_tuned_form() -> None:
+    names = {release.name for release in registry.search("", "google/gemma-2-9b")}
+    assert "gemma-scope-9b-pt-res" in names
+    assert "gemma-scope-9b-it-res" not in names
+
+
+@pytest.mark.parametrize("model", ["UCLA-AGI/Gemma-2-9B-It-SPPO-Iter3", "google/gemma-1.1-2b-it", "me/my-tune"])
+def test_a_model_that_no_release_is_for_is_not_guessed_from_its_name(model: str) -> None:
+    assert registry.known_model(model) is None

@@ -186,3 +186,57 @@ def test_a_killed_download_goes_on_where_it_was(tmp_path: Path, home: Path) -> N
         assert body.range == f"bytes={partial}-"
         assert body.sent == size - partial
     assert not list(home.rglob("*.incomplete*"))
+
+
+def test_stopping_several_downloads_is_heard_as_a_stop(tmp_path: Path, home: Path) -> None:
+    folder = tmp_path / "root" / "google" / "big"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        (folder / f"model-{number}.safetensors").write_bytes(bytes([number]) * (34 * 1024 * 1024))
+    code = (
+        "from knowscope_tui.engine import hub\n"
+        "from knowscope_tui.errors import Cancelled\n"
+        "def stop(doing, fraction):\n"
+        "    if fraction and fraction > 0.2:\n"
+        "        raise Cancelled\n"
+        "hub.fetch('google/big', ('*.safetensors',), on_progress=stop)\n"
+    )
+    with HubServer(tmp_path / "root") as server:
+        for _ in range(3):
+            assert run_client(code, client_environment(server, home)).error == "Cancelled"
+        assert fetch(server, home, "google/big").error is None
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [(429, "fewer requests"), (451, "refuses google/gemma-2-2b"), (500, "trouble of its own")]
+)
+def test_what_the_hub_answers_is_told_apart_from_no_answer(
+    hub: HubServer, home: Path, status: int, expected: str
+) -> None:
+    hub.fail(MODEL, status=status)
+    message = sentence(fetch(hub, home))
+    assert expected in message
+    assert "Check the network" not in message
+
+
+def test_an_offline_pull_asks_the_hub_nothing(hub: HubServer, home: Path) -> None:
+    code = (
+        "from knowscope_tui.session import shelf\n"
+        "shelf.pull('gemma-scope-2b-pt-res-canonical', ids=['layer_0/width_16k/canonical'], offline=True)\n"
+    )
+    assert "average_l0_105 of google/gemma-scope-2b-pt-res is not whole" in sentence(
+        run_client(code, client_environment(hub, home))
+    )
+    assert not hub.requests
+
+
+def test_a_cache_that_cannot_be_written_is_named(hub: HubServer, home: Path) -> None:
+    read_only = (
+        "import errno, huggingface_hub.file_download as download\n"
+        "def refuse(*args, **kwargs):\n"
+        "    raise OSError(errno.EROFS, 'Read-only file system')\n"
+        "download.http_get = refuse\n"
+    )
+    message = sentence(fetch(hub, home, before=read_only))
+    assert "cannot be written" in message
+    assert "HF_HOME" in message
