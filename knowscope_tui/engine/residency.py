@@ -47,9 +47,6 @@ class EncoderPool:
         self._copies[place] = copy
         return copy
 
-    def clear(self) -> None:
-        self._copies.clear()
-
     def _make_room(self, needed: int, device: torch.device) -> bool:
         assert self.budget is not None
         if needed > self.budget:

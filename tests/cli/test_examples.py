@@ -57,7 +57,7 @@ def test_the_commands_in_the_readme_print_what_it_shows(tmp_path: Path) -> None:
 def test_the_python_in_the_readme(tmp_path: Path) -> None:
     (block,) = _readme_blocks("python")
     _run([sys.executable, "-c", block], tmp_path)
-    assert (tmp_path / "edited" / "config.json").is_file()
+    assert (tmp_path / "edited-in-python" / "config.json").is_file()
 
 
 @pytest.mark.parametrize(

@@ -117,14 +117,6 @@ def test_copies_on_two_devices_are_told_apart_and_each_has_the_budget() -> None:
     assert pool.on("a", mapped, CPU) is copy
 
 
-def test_clearing_empties_the_device() -> None:
-    pool = filled(5 * KILO, "a", "b")
-    pool.clear()
-    assert (pool.bytes, pool.keys) == (0, [])
-    pool.on("a", encoder(), META)
-    assert pool.bytes == KILO
-
-
 # --- values ---------------------------------------------------------------------------------------------------------
 
 
