@@ -1,4 +1,4 @@
-"""A server that speaks the Hugging Face hub's protocol on loopback, and helpers that run real clients against it.
+"""A server that speaks the Hugging Face hub's protocol on loopback (for its clients see `clients`).
 
 As the real hub does, it sends a client that resolves a small file on to `/api/resolve-cache/…`, and one that resolves a
 large file (Git LFS) to another origin, where no token is needed: here a second port. Faults are set while it runs.
@@ -8,105 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import socket
 import struct
-import subprocess
 import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from tests.hub.contents import Blob, Revision, read_revision
+
 CHUNK = 64 * 1024
-LFS_SUFFIXES = frozenset({".safetensors", ".npz", ".bin", ".pt", ".model"})
-LFS_NAMES = frozenset({"tokenizer.json"})
-LFS_SIZE = 10 * 1024 * 1024
 DATE = "2024-08-01T00:00:00.000Z"
-
-
-# --- what is served -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Blob:
-    """A file of a repository. `oid` is git's name of it, and of the pointer to it when it is in LFS."""
-
-    file: Path
-    size: int
-    oid: str
-    sha256: str
-    lfs: bool
-
-    @property
-    def etag(self) -> str:
-        return self.sha256 if self.lfs else self.oid
-
-    def as_json(self, path: str) -> dict[str, Any]:
-        """The entry of a tree."""
-        entry = {"type": "file", "oid": self.oid, "size": self.size, "path": path}
-        return {**entry, "lfs": {"oid": self.sha256, "size": self.size, "pointerSize": 134}} if self.lfs else entry
-
-
-@cache
-def _digests(file: Path, size: int, _changed: int) -> tuple[str, str]:
-    """git's blob name and the sha256 of `file`."""
-    git, plain = hashlib.sha1(f"blob {size}\0".encode()), hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            git.update(chunk)
-            plain.update(chunk)
-    return git.hexdigest(), plain.hexdigest()
-
-
-def _blob(file: Path) -> Blob:
-    stat = file.stat()
-    oid, sha256 = _digests(file, stat.st_size, stat.st_mtime_ns)
-    lfs = file.suffix in LFS_SUFFIXES or file.name in LFS_NAMES or stat.st_size > LFS_SIZE
-    if lfs:
-        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {stat.st_size}\n".encode()
-        oid = hashlib.sha1(f"blob {len(pointer)}\0".encode() + pointer).hexdigest()
-    return Blob(file, stat.st_size, oid, sha256, lfs)
-
-
-@dataclass(frozen=True)
-class Revision:
-    """The files of a repository at a commit."""
-
-    commit: str
-    blobs: Mapping[str, Blob]
-
-    def tree(self, folder: str, recursive: bool) -> list[dict[str, Any]] | None:
-        """The entries below `folder` ("" is the root); None if there is no such folder."""
-        prefix = f"{folder}/" if folder else ""
-        below = {path: blob for path, blob in self.blobs.items() if path.startswith(prefix)}
-        if folder and not below:
-            return None
-        folders = {
-            path[: cut.start()] for path in below for cut in re.finditer("/", path) if cut.start() >= len(prefix)
-        }
-        entries = [blob.as_json(path) for path, blob in below.items()] + [_folder_as_json(path) for path in folders]
-        kept = [entry for entry in entries if recursive or "/" not in entry["path"][len(prefix) :]]
-        return sorted(kept, key=lambda entry: entry["path"])
-
-
-def _folder_as_json(path: str) -> dict[str, Any]:
-    return {"type": "directory", "oid": hashlib.sha1(path.encode()).hexdigest(), "size": 0, "path": path}
-
-
-def read_revision(folder: Path) -> Revision:
-    """What `folder` holds now. The commit is named after the content: it changes when a file does."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    blobs = {path.relative_to(folder).as_posix(): _blob(path) for path in files}
-    listing = "\n".join(f"{path} {blob.sha256}" for path, blob in blobs.items())
-    return Revision(hashlib.sha1(listing.encode()).hexdigest(), blobs)
 
 
 # --- what happened, and what is to go wrong --------------------------------------------------------------------------
@@ -608,75 +526,3 @@ def _span(asked: str | None, size: int) -> tuple[int, int] | None:
         return max(0, size - int(last)), size
     start, stop = int(first), min(size, int(last) + 1) if last else size
     return (start, stop) if start < stop else None
-
-
-# --- clients --------------------------------------------------------------------------------------------------------
-
-
-def client_environment(
-    server: HubServer | str, home: Path, *, token: str | None = None, offline: bool = False, **more: str
-) -> dict[str, str]:
-    """The environment of a process whose hub is `server` (or an address) and whose `HF_HOME` is `home`."""
-    dropped = re.compile(r"HF_.*|HUGGING.*|TRANSFORMERS_(OFFLINE|CACHE)|(HTTPS?|ALL|NO)_PROXY|XDG_CACHE_HOME", re.I)
-    kept = {name: value for name, value in os.environ.items() if not dropped.fullmatch(name)}
-    told = {
-        "HF_ENDPOINT": server if isinstance(server, str) else server.endpoint,
-        "HF_HOME": str(home),
-        "XDG_CACHE_HOME": str(home / "xdg"),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "NO_PROXY": "127.0.0.1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "WANDB_MODE": "disabled",
-        "OMP_NUM_THREADS": "1",
-    }
-    optional = {"HF_TOKEN": token, "HF_HUB_OFFLINE": "1" if offline else None}
-    return {**kept, **told, **{name: value for name, value in optional.items() if value is not None}, **more}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a client's process came to. `error` is the class of what it raised, `bases` the classes it derives from."""
-
-    value: Any
-    error: str | None
-    bases: tuple[str, ...]
-    causes: tuple[str, ...]
-    """Classes of the exceptions behind it, nearest first."""
-    message: str
-    stderr: str
-
-
-_CLIENT = """
-import json, os, sys
-def _run(code):
-    names = {}
-    try:
-        exec(compile(code, "<client>", "exec"), names)
-        return {"value": names.get("value")}
-    except BaseException as error:
-        behind, causes = error.__cause__ or error.__context__, []
-        while behind is not None and len(causes) < 10:
-            causes.append(type(behind).__name__)
-            behind = behind.__cause__ or behind.__context__
-        bases = [base.__name__ for base in type(error).__mro__]
-        return {"error": type(error).__name__, "bases": bases, "causes": causes, "message": str(error)}
-_code, _answer = sys.argv[1:]
-with open(_answer, "w") as stream:
-    json.dump(_run(_code), stream)
-"""
-
-
-def run_client(code: str, env: Mapping[str, str], timeout: float = 120) -> Outcome:
-    """Runs `code` in a process of its own with `env`. What it leaves in the variable `value` comes back as JSON does.
-
-    An exception comes back in the outcome; a process that dies raises `subprocess.CalledProcessError`.
-    """
-    with TemporaryDirectory() as folder:
-        answer = Path(folder) / "answer.json"
-        command = [sys.executable, "-c", _CLIENT, code, str(answer)]
-        done = subprocess.run(command, env=dict(env), timeout=timeout, check=True, capture_output=True, text=True)
-        told = json.loads(answer.read_text())
-    bases, causes = tuple(told.get("bases", ())), tuple(told.get("causes", ()))
-    return Outcome(told.get("value"), told.get("error"), bases, causes, told.get("message", ""), done.stderr)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub.server import HubServer, Outcome, client_environment, run_client
+from tests.hub.clients import Outcome, client_environment, run_client
+from tests.hub.server import HubServer
 
 FETCH = """
 from knowscope_tui.engine import hub

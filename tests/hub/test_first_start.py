@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.hub.server import HubServer, Outcome, client_environment, run_client
+from tests.hub.clients import Outcome, client_environment, run_client
+from tests.hub.server import HubServer
 
 OPEN = """
 import sys

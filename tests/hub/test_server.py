@@ -10,7 +10,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.hub.server import HubServer, Outcome, client_environment, run_client
+from tests.hub.clients import Outcome, client_environment, run_client
+from tests.hub.server import HubServer
 
 MODEL, WEIGHTS = "google/gemma-2-2b", "model-00002-of-00003.safetensors"
 BIG, BIG_FILE, BIG_SIZE = "someone/big", "weights.safetensors", 12 * 1024 * 1024
