@@ -50,11 +50,11 @@ def bring_large(repo: str, names: Sequence[str], *, revision: str | None, counte
         try:
             wait(jobs, return_when=FIRST_EXCEPTION)
         finally:
-            counter.stop()
+            if not all(job.done() and job.exception() is None for job in jobs):
+                counter.stop()
     failures = [error for job in jobs if (error := job.exception()) is not None]
     for error in sorted(failures, key=lambda error: isinstance(error, _Stopped)):
         raise error
-    counter.start()
 
 
 def _bring(repo: str, commit: str | None, file: Any, blob: Path, counter: ByteCounter) -> None:
@@ -116,9 +116,6 @@ class ByteCounter:
     def stop(self) -> None:
         """From here on every thread that adds is stopped."""
         self._stopped = True
-
-    def start(self) -> None:
-        self._stopped = False
 
     def check(self) -> None:
         """For a thread that waits: raises what `add` would."""
