@@ -14,9 +14,9 @@ The weights know nothing: they are for measuring seconds and bytes where the rea
 
 Memory: tensors are streamed to the disk, so that the whole model never is in memory; the most is one dictionary.
 
-The numbers are not all drawn. One block of 16,777,213 normal numbers is (from the seed), and tensors take theirs one
-after the other from that block, repeated without end. This length is prime, so that no two rows of a matrix are
-equal. Dictionaries have a block of their own, so that no feature is a row of the model.
+The numbers are not all drawn. A block of normal numbers is (from the seed), and tensors take theirs one after the
+other from that block, repeated without end (see `knowscope_tui/bench/noise.py`). Dictionaries have a block of their
+own, so that no feature is a row of the model.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ import math
 import shutil
 import statistics
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,12 +34,13 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import Gemma2Config, Gemma2ForCausalLM, GenerationConfig
+from transformers import Gemma2ForCausalLM, GenerationConfig
 
-DEMO = Path(__file__).resolve().parents[1] / "knowscope_tui" / "demo" / "bundle" / "model"
+from knowscope_tui.bench.noise import Noise, normals
+from knowscope_tui.bench.random_model import STD, gemma_config, write_tokenizer
+from knowscope_tui.bench.shapes import SHAPES, Shape
+
 MODEL, DICTIONARIES, NOTE = "gemma-2-2b", "gemma-scope-2b-pt-res", "made_by_make_full_shape.json"
-BLOCK = 16_777_213
-STD = 0.02
 MAX_SHARD = 5 * 10**9
 SPARE = 10**9
 """Bytes of the disk that are left to others."""
@@ -49,25 +49,6 @@ CANONICAL_L0 = (
     *(84, 84, 78, 78, 77, 74, 73, 71, 70, 72, 75, 73, 116),
 )
 """Of layers 0 to 25 of gemma-scope-2b-pt-res-canonical at 16k, as in sae-lens's pretrained_saes.yaml."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    layers: int
-    hidden: int
-    intermediate: int
-    heads: int
-    key_value_heads: int
-    head_dim: int
-    vocabulary: int
-    width: int
-    """Features of a dictionary."""
-
-
-SHAPES = {
-    "2b": Shape(26, 2304, 9216, 8, 4, 256, 256_000, 16_384),
-    "small": Shape(12, 768, 3072, 8, 4, 64, 32_000, 4096),
-}
 
 
 @dataclass(frozen=True)
@@ -84,54 +65,9 @@ class Tensor:
         return 2 * self.count
 
 
-class Noise:
-    """A block of numbers repeated without end, taken from the front. `block`: what the numbers are kept as, [BLOCK]."""
-
-    def __init__(self, block: NDArray[Any]) -> None:
-        self.block = block
-        self.at = 0
-
-    def pieces(self, count: int) -> Iterator[NDArray[Any]]:
-        """The next `count` numbers, as views of the block."""
-        while count:
-            piece = self.block[self.at : self.at + count]
-            self.at = (self.at + len(piece)) % len(self.block)
-            count -= len(piece)
-            yield piece
-
-    def take(self, *shape: int) -> NDArray[Any]:
-        return np.concatenate(list(self.pieces(math.prod(shape)))).reshape(shape)
-
-
-def normals(seed: int, stream: int) -> NDArray[np.float32]:
-    return np.random.default_rng([seed, stream]).standard_normal(BLOCK, dtype=np.float32)
-
-
 def model_noise(seed: int) -> Noise:
     """Normal numbers of `STD` as the bits of bfloat16, which NumPy does not know."""
-    block = torch.from_numpy(normals(seed, 0)).mul_(STD).to(torch.bfloat16)
-    return Noise(block.view(torch.int16).numpy())
-
-
-def gemma_config(shape: Shape) -> Any:
-    return Gemma2Config(
-        architectures=["Gemma2ForCausalLM"],
-        attn_logit_softcapping=50.0,
-        dtype="bfloat16",
-        final_logit_softcapping=30.0,
-        head_dim=shape.head_dim,
-        hidden_size=shape.hidden,
-        initializer_range=STD,
-        intermediate_size=shape.intermediate,
-        max_position_embeddings=8192,
-        num_attention_heads=shape.heads,
-        num_hidden_layers=shape.layers,
-        num_key_value_heads=shape.key_value_heads,
-        query_pre_attn_scalar=shape.head_dim,
-        sliding_window=4096,
-        tie_word_embeddings=True,
-        vocab_size=shape.vocabulary,
-    )
+    return Noise(normals(seed, 0).mul_(STD).to(torch.bfloat16).view(torch.int16))
 
 
 def tensors_of(config: Any) -> list[Tensor]:
@@ -170,7 +106,7 @@ def write_tensor(file: BinaryIO, tensor: Tensor, noise: Noise) -> None:
         file.write(bytes(tensor.bytes))
         return
     for piece in noise.pieces(tensor.count):
-        file.write(piece.data)
+        file.write(piece.numpy().data)
 
 
 def write_weights(folder: Path, tensors: list[Tensor], noise: Noise) -> None:
@@ -188,15 +124,6 @@ def write_weights(folder: Path, tensors: list[Tensor], noise: Noise) -> None:
     total = {"total_parameters": sum(t.count for t in tensors), "total_size": sum(t.bytes for t in tensors)}
     index = {"metadata": total, "weight_map": dict(sorted(places.items()))}
     write_json(folder / "model.safetensors.index.json", index)
-
-
-def write_tokenizer(folder: Path, vocabulary: int) -> None:
-    """The demo's tokenizer, with words up to `vocabulary` that no text is cut into."""
-    tokenizer = json.loads((DEMO / "tokenizer.json").read_text(encoding="utf-8"))
-    known = tokenizer["model"]["vocab"]
-    known.update({f"▁word{number}": number for number in range(len(known), vocabulary)})
-    write_json(folder / "tokenizer.json", tokenizer)
-    shutil.copyfile(DEMO / "tokenizer_config.json", folder / "tokenizer_config.json")
 
 
 def write_model(folder: Path, shape: Shape, tensors: list[Tensor], seed: int) -> None:
@@ -222,7 +149,7 @@ def feature_scale(shape: Shape, layer: int) -> float:
 def write_dictionary(path: Path, shape: Shape, layer: int, noise: Noise) -> None:
     """Gemma Scope's arrays, of which `W_enc` is [hidden, width] and `W_dec` [width, hidden]."""
     started = time.perf_counter()
-    decoder: NDArray[np.float32] = noise.take(shape.width, shape.hidden)
+    decoder: NDArray[np.float32] = noise.take(shape.width, shape.hidden).numpy()
     decoder /= np.sqrt(np.einsum("ij,ij->i", decoder, decoder))[:, None]
     encoder = np.empty((shape.hidden, shape.width), dtype=np.float32)
     np.multiply(decoder.T, feature_scale(shape, layer), out=encoder)
@@ -231,9 +158,9 @@ def write_dictionary(path: Path, shape: Shape, layer: int, noise: Noise) -> None
         path,
         W_enc=encoder,
         W_dec=decoder,
-        b_enc=0.01 * noise.take(shape.width),
-        b_dec=0.01 * noise.take(shape.hidden),
-        threshold=np.clip(1 + 0.05 * noise.take(shape.width), 0.5, 1.5),
+        b_enc=0.01 * noise.take(shape.width).numpy(),
+        b_dec=0.01 * noise.take(shape.hidden).numpy(),
+        threshold=np.clip(1 + 0.05 * noise.take(shape.width).numpy(), 0.5, 1.5),
     )
     report(path, started)
 
@@ -278,7 +205,7 @@ def make_room(out: Path, force: bool, needed: int) -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write to")
-    parser.add_argument("--shape", choices=tuple(SHAPES), default="2b")
+    parser.add_argument("--shape", choices=("2b", "small"), default="2b")
     parser.add_argument("--layers", type=int, metavar="N", help="layers of the model, in place of the shape's")
     parser.add_argument("--width", type=int, metavar="N", help="features of a dictionary, in place of the shape's")
     parser.add_argument("--dictionaries", type=int, metavar="N", help="of the first N layers; default: of every layer")

@@ -28,6 +28,7 @@ from knowscope_tui.engine.hooks import capture
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.probe import own_answer
+from knowscope_tui.engine.trace import Trace, record
 
 SEED = 7
 LAYERS, D_MODEL, D_MLP, D_SAE, CONTEXT, SLIDING_WINDOW = 3, 32, 48, 40, 64, 6
@@ -176,6 +177,11 @@ def activations(lm: LanguageModel, question: Question, sites: Sequence[Site]) ->
     return {site: activation[0] for site, activation in cache.items()}
 
 
+def traced(lm: LanguageModel, question: Question, sites: Sequence[Site]) -> Trace:
+    """The question with activations and slopes at `sites` and the prompt's last token."""
+    return record(lm, [question], [question.last], sites, slopes=True)
+
+
 def active_features(
     lm: LanguageModel, dictionary: Dictionary, question: Question, position: int | None = None
 ) -> list[Unit]:
@@ -192,7 +198,7 @@ def known_facts(lm: LanguageModel, count: int) -> list[Fact]:
     by_answer: dict[str, list[str]] = {}
     for taught in taught_facts()[::3]:
         prompt = taught.seen[0]
-        answer = own_answer(lm, prompt)
+        answer = own_answer(lm, prompt, plain_logits(lm, lm.leave_open(prompt))[-1])
         if answer.isalpha() and know(lm, [lm.ask(prompt, answer)])[0].top:
             by_answer.setdefault(answer, []).append(prompt)
     facts: list[Fact] = []

@@ -17,11 +17,14 @@ VERBS = {
     "open": "Open the terminal UI (what no verb at all does too).",
     "probe": "Show which units carry a fact.",
     "ablate": "Switch units off and see what becomes of the answer.",
+    "greedy": "Find the fewest units that take an answer away.",
+    "rank": "Measure every active unit on every fact of a file.",
     "edit": "Erase facts from the weights, measure it, save a checkpoint.",
     "verify": "Hold a saved checkpoint against its base.",
     "saes": "Browse, search and pull published dictionaries.",
     "cache": "List, check and prune the converted dictionaries.",
     "demo": "The embedded demo: its card, its facts, its recipe.",
+    "bench": "Time it here, beside sae-lens and plain hooks.",
     "doctor": "Versions, device, memory, what is cached, what is missing.",
 }
 """Verb → what the list of verbs says of it; `knowscope_tui/cli/<verb>.py` holds the command `<verb>`."""

@@ -85,6 +85,8 @@ class Verb(click.Command):
             if record is not None:
                 sections[title].append(record)
         for title, records in sections.items():
+            if not records:
+                continue
             with formatter.section(title):
                 formatter.write_dl(records)
 

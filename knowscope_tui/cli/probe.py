@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from knowscope_tui.cli.options import Shared, Verb, shared
-from knowscope_tui.cli.words import share, utf8
-from knowscope_tui.errors import UsageError
+from knowscope_tui.cli.words import families_of, share, unit, utf8
 
 if TYPE_CHECKING:
-    from knowscope_tui.core.units import Family
+    from knowscope_tui.core.units import Unit
 
 RANKS = ("activation", "attribution", "delta-prob")
 NEURON_ATTRIBUTIONS = ("gradient", "integrated")
@@ -19,7 +18,12 @@ NEURON_ATTRIBUTIONS = ("gradient", "integrated")
 EPILOG = """\b
 Examples:
   knowscope-tui probe "The capital of France is"
-  knowscope-tui probe "The capital of France is" --rank delta-prob --json"""
+  knowscope-tui probe "The capital of France is" --exact 0
+  knowscope-tui probe "The capital of France is" --beside 0.resid_post.f705
+
+\b
+ΔProb is exact: the share of P(answer) that is gone when the unit alone is
+switched off. It is measured for every active feature, then for neurons."""
 
 
 @click.command(cls=Verb, epilog=EPILOG, short_help="Show which units carry a fact.")
@@ -30,7 +34,7 @@ Examples:
 @click.option(
     "--rank",
     type=click.Choice(RANKS),
-    default="attribution",
+    default="delta-prob",
     show_default=True,
     help="What units are sorted by.",
 )
@@ -39,7 +43,22 @@ Examples:
     "--exact",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Measure ΔProb exactly for the N units strongest by attribution.  [default: as many as --top]",
+    help="Measure ΔProb for the N units strongest by attribution alone; 0 measures none and is quick.",
+)
+@click.option(
+    "--neuron-seconds",
+    metavar="X",
+    type=share,
+    default=10.0,
+    show_default=True,
+    help="How long neurons are measured, the strongest by attribution first.",
+)
+@click.option(
+    "--beside",
+    metavar="UNIT",
+    type=unit,
+    multiple=True,
+    help="Show what each unit does once this one is off; may be repeated.",
 )
 @click.option(
     "--neuron-attribution",
@@ -61,11 +80,13 @@ def probe(
     rank: str,
     position: int | None,
     exact: int | None,
+    neuron_seconds: float,
+    beside: tuple[Unit, ...],
     neuron_attribution: str,
     tau1: float,
 ) -> None:
     """Show how probable the answer is after PROMPT, and which features and neurons carry it."""
-    families = _families(kinds)
+    families = families_of(kinds)
     from knowscope_tui.cli import output
     from knowscope_tui.cli.progress import progress
     from knowscope_tui.core.readings import NeuronAttribution, Rank
@@ -80,7 +101,9 @@ def probe(
             rank=Rank(rank),
             neuron_attribution=NeuronAttribution(neuron_attribution),
             top=top,
-            exact=top if exact is None else exact,
+            exact=exact,
+            neuron_seconds=neuron_seconds,
+            beside=dict.fromkeys(beside),
             tau1=tau1,
             on_progress=tell,
         )
@@ -92,16 +115,3 @@ def probe(
     from knowscope_tui.cli.render import show_reading
 
     show_reading(output.console(), reading)
-
-
-def _families(kinds: str) -> tuple[Family, ...]:
-    from knowscope_tui.core.units import Family
-
-    known = {family.plural: family for family in Family}
-    words = [word.strip() for word in kinds.split(",") if word.strip()]
-    for word in words:
-        if word not in known:
-            raise UsageError(f"There are no units called {word!r}.", f"Use {' or '.join(known)}, or both.")
-    if not words:
-        raise UsageError("--kinds names no units.", f"Use {' or '.join(known)}, or both.")
-    return tuple(dict.fromkeys(known[word] for word in words))

@@ -54,7 +54,16 @@ def show_reading(console: Console, reading: Reading) -> None:
         console.print()
         console.print(_where(console, reading.sites))
     console.print()
+    if reading.beside:
+        console.print(_beside(reading))
     console.print(_units(console, reading) if reading.units else Text("No unit is active here.", style=QUIET))
+
+
+def _beside(reading: Reading) -> Text:
+    """Beside what ΔProb is measured."""
+    named = " ".join(str(unit) for unit in reading.beside)
+    p = "" if reading.p_beside is None else f", which leaves P {probability(reading.p_beside)}"
+    return Text(f"ΔProb with {named} off{p}", style=QUIET)
 
 
 def _answer_line(reading: Reading) -> Text:

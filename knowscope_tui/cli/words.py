@@ -15,7 +15,7 @@ from knowscope_tui.paths import typed_path
 
 if TYPE_CHECKING:
     from knowscope_tui.core.facts import Fact
-    from knowscope_tui.core.units import SiteKind, Unit
+    from knowscope_tui.core.units import Family, SiteKind, Unit
 
 NO_DICTIONARIES = "none"
 """What --sae says where a model is opened without dictionaries."""
@@ -33,6 +33,29 @@ def site_kind(text: str) -> SiteKind:
     from knowscope_tui.core.units import SiteKind
 
     return SiteKind.parse(text)
+
+
+def families_of(kinds: str) -> tuple[Family, ...]:
+    """The families of units in a comma-separated list. Raises `UsageError`."""
+    from knowscope_tui.core.units import Family
+
+    known = {family.plural: family for family in Family}
+    words = [word.strip() for word in kinds.split(",") if word.strip()]
+    for word in words:
+        if word not in known:
+            raise UsageError(f"There are no units called {word!r}.", f"Use {' or '.join(known)}, or both.")
+    if not words:
+        raise UsageError("--kinds names no units.", f"Use {' or '.join(known)}, or both.")
+    return tuple(dict.fromkeys(known[word] for word in words))
+
+
+def probability(text: str) -> float:
+    """A probability, above 0 and below 1; 5% is understood."""
+    number = finite(text.removesuffix("%"))
+    number = number / 100 if number is not None and text.endswith("%") else number
+    if number is None or not 0 < number < 1:
+        raise click.BadParameter(f"{text!r} is no probability between 0 and 1 (as in 0.05).")
+    return number
 
 
 def share(text: str) -> float:

@@ -13,7 +13,8 @@ from knowscope_tui.core.checks import SelfTest
 from knowscope_tui.core.dictionaries import CachedDictionary, EntryState, Pulled, ReleaseState
 from knowscope_tui.core.edits import EditPlan, EditReport, FactOutcome, Method, ParameterChange, Scores, VerifyReport
 from knowscope_tui.core.memory import MemoryPlan
-from knowscope_tui.core.readings import Ablation, Effect, Reading, TokenProb
+from knowscope_tui.core.ranks import RankSummary
+from knowscope_tui.core.readings import Ablation, Effect, Reading, TokenProb, UnitSet
 
 Json = dict[str, Any]
 
@@ -38,6 +39,8 @@ def reading_json(reading: Reading) -> Json:
         "rank": reading.rank,
         "says_answer": reading.says_answer,
         "ranked_by": reading.ranked_by.value,
+        "beside": [str(unit) for unit in reading.beside],
+        "p_beside": _number(reading.p_beside),
         "top_tokens": _tokens(reading.top_tokens),
         "units": [
             {
@@ -87,6 +90,24 @@ def effect_json(effect: Effect) -> Json:
         "top_after": _tokens(effect.top_after),
         "continuation_before": effect.continuation_before,
         "continuation_after": effect.continuation_after,
+    }
+
+
+def unit_set_json(found: UnitSet) -> Json:
+    """What `greedy --json` prints."""
+    return {
+        "prompt": found.prompt,
+        "answer": found.answer,
+        "below": _number(found.below),
+        "reached": found.reached,
+        "p_before": _number(found.p_before),
+        "p_after": _number(found.p_after),
+        "delta_prob": _number(found.delta_prob),
+        "units": [str(unit) for unit in found.units],
+        "steps": [
+            {"unit": str(step.unit), "p_after": _number(step.p_after), "delta_prob": _number(step.delta_prob)}
+            for step in found.steps
+        ],
     }
 
 
@@ -145,6 +166,37 @@ def report_json(report: EditReport) -> Json:
         "after": scores_json(report.after),
         "facts": [outcome_json(outcome) for outcome in report.facts],
         "checkpoint": report.checkpoint,
+    }
+
+
+def ranks_json(summary: RankSummary) -> Json:
+    """What `rank --json` prints. `measured` and `seconds` are of this run alone, where it went on from another."""
+    return {
+        "file": summary.file,
+        "bytes": summary.size_bytes,
+        "facts": summary.facts,
+        "units": summary.units,
+        "measured": summary.measured,
+        "seconds": _number(summary.seconds),
+        "kinds": [
+            {"kind": row.kind.value, "strongest": row.strongest, "mean_delta_prob": _number(row.mean_delta_prob)}
+            for row in summary.kinds
+        ],
+        "strongest": [
+            {
+                "fact": best.number,
+                "prompt": best.prompt,
+                "answer": best.answer,
+                "p_answer": _number(best.p_answer),
+                "says_answer": best.says_answer,
+                "unit": str(best.unit),
+                "p_after": _number(best.p_after),
+                "delta_prob": _number(best.delta_prob),
+            }
+            for best in summary.strongest
+        ],
+        "skipped": [{"fact": one.number, "id": one.fact.id, "why": one.why} for one in summary.skipped],
+        "remarks": list(summary.remarks),
     }
 
 

@@ -111,6 +111,10 @@ class Reading:
     units: tuple[UnitReading, ...]
     sites: tuple[SiteReading, ...]
     ranked_by: Rank
+    beside: tuple[Unit, ...] = ()
+    """What is switched off while ΔProb of each unit is measured: it is what the unit does once these are off."""
+    p_beside: float | None = None
+    """P(answer) with those off, once something was measured beside them."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,56 @@ class Effect:
     top_after: tuple[TokenProb, ...]
     continuation_before: str = ""
     continuation_after: str = ""
+
+    @property
+    def delta_prob(self) -> float:
+        return relative_drop(self.p_before, self.p_after)
+
+
+@dataclass(frozen=True)
+class UnitEffect:
+    """One unit zeroed alone, or beside what is switched off already: exact, no estimate.
+
+    `delta_prob` is (P_before − P_after) / P_before, P_before being that with what is switched off already.
+    """
+
+    unit: Unit
+    p_after: float
+    delta_prob: float
+
+
+@dataclass(frozen=True)
+class SweepPart:
+    """What a sweep found since its last part, beside `given`; `measured` of the `active` units are known by now."""
+
+    given: Ablation
+    p_before: float
+    effects: tuple[UnitEffect, ...]
+    measured: int
+    active: int
+
+
+@dataclass(frozen=True)
+class UnitSet:
+    """A set of units that together bring P(answer) to `below` or under it, or as far as it went.
+
+    `steps` is how it was found: the unit that was added at each step with what the set so far did, ΔProb against
+    nothing switched off. `units` may be fewer than the steps: those that turned out not to be needed are left out.
+    """
+
+    prompt: str
+    answer: str
+    below: float
+    p_before: float
+    p_after: float
+    steps: tuple[UnitEffect, ...]
+    units: tuple[Unit, ...]
+    final: bool = False
+    """Whether it grows no more and what is not needed was left out."""
+
+    @property
+    def reached(self) -> bool:
+        return self.p_after <= self.below
 
     @property
     def delta_prob(self) -> float:

@@ -1,4 +1,8 @@
-"""How probable an answer is: the one place that turns logits into the numbers the rest of the program speaks of."""
+"""How probable an answer is: the one place that turns logits into the numbers the rest of the program speaks of.
+
+Logits given here may be those of the whole input or of its end alone: they end where the answer's last token is
+predicted, so that an answer of n tokens has the last n.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,14 @@ from knowscope_tui.core.readings import TokenProb
 from knowscope_tui.engine.model import LanguageModel, Question
 
 
+def at_answer(logits: Tensor, question: Question) -> Tensor:
+    """The logits that predict the answer: (..., pos, vocabulary) → (..., n_answer, vocabulary)."""
+    return logits[..., -len(question.answer_ids) :, :]
+
+
 def token_log_probs(logits: Tensor, question: Question) -> Tensor:
     """Log-probability of each answer token, teacher-forced: logits (batch, pos, vocabulary) → (batch, n_answer)."""
-    first, n_answer = question.last, len(question.answer_ids)
-    answer_logits = logits[:, first : first + n_answer].to(torch.float32)
+    answer_logits = at_answer(logits, question).to(torch.float32)
     ids = torch.tensor(question.answer_ids, device=logits.device)
     log_probs = torch.log_softmax(answer_logits, dim=-1)
     return log_probs.gather(-1, ids.expand(len(logits), -1)[..., None])[..., 0]
@@ -32,20 +40,19 @@ def probability(logits: Tensor, question: Question) -> float:
 
 def is_top(logits: Tensor, question: Question) -> Tensor:
     """Whether greedy decoding gives the whole answer: logits (batch, pos, vocabulary) → (batch,) bool."""
-    first, n_answer = question.last, len(question.answer_ids)
     ids = torch.tensor(question.answer_ids, device=logits.device)
-    return (logits[:, first : first + n_answer].argmax(dim=-1) == ids).all(dim=-1)
+    return (at_answer(logits, question).argmax(dim=-1) == ids).all(dim=-1)
 
 
 def answer_rank(logits: Tensor, question: Question) -> int:
     """Rank of the answer's first token among all next tokens, from 1: logits (pos, vocabulary)."""
-    next_logits = logits[question.last]
+    next_logits = at_answer(logits, question)[0]
     return int((next_logits > next_logits[question.answer_ids[0]]).sum()) + 1
 
 
-def top_tokens(logits: Tensor, position: int, lm: LanguageModel, count: int = 10) -> tuple[TokenProb, ...]:
-    """The most probable tokens after `position`: logits (pos, vocabulary)."""
-    p = torch.softmax(logits[position].to(torch.float32), dim=-1)
+def top_tokens(logits: Tensor, question: Question, lm: LanguageModel, count: int = 10) -> tuple[TokenProb, ...]:
+    """The most probable tokens after the prompt: logits (pos, vocabulary)."""
+    p = torch.softmax(at_answer(logits, question)[0].to(torch.float32), dim=-1)
     best = p.topk(min(count, len(p)))
     return tuple(
         TokenProb(lm.text(token), value)

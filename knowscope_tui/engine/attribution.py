@@ -10,7 +10,7 @@ a · (1/m) Σ_{k=1..m} ∂P(k/m · a)/∂a, m = 20 steps from a zero baseline, e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -18,51 +18,35 @@ from torch import Tensor
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.engine.answers import answer_log_prob
 from knowscope_tui.engine.dictionary import Dictionary
-from knowscope_tui.engine.hooks import Change, capture, intervene
+from knowscope_tui.engine.hooks import Change, intervene
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel, Question
+from knowscope_tui.engine.trace import Trace
 
 INTEGRATION_STEPS = 20
 
 
-@torch.enable_grad()
-def gradients(
-    lm: LanguageModel, question: Question, sites: Sequence[Site]
-) -> tuple[Tensor, dict[Site, Tensor], dict[Site, Tensor]]:
-    """One forward and one backward: `(logits, activations, ∂ log P(answer)/∂ activation)`.
-
-    logits (pos, vocabulary); the others site → (1, pos, width), detached.
-    """
-    with capture(lm.model, sites, gradients=True) as cache:
-        logits = lm.model(input_ids=lm.tensor([question.input_ids]), use_cache=False).logits
-    log_p = answer_log_prob(logits, question)[0]
-    ordered = list(cache)
-    slopes = torch.autograd.grad(log_p, [cache[site] for site in ordered]) if ordered else ()
-    return (
-        logits[0].detach(),
-        {site: cache[site].detach() for site in ordered},
-        dict(zip(ordered, slopes, strict=True)),
-    )
-
-
 def feature_attribution(dictionary: Dictionary, activation: Tensor, z: Tensor, slope: Tensor) -> Tensor:
-    """Gradient × activation of features at one token: activation and slope (d_in,), z (d_sae,) → (d_sae,).
+    """Gradient × activation of features: activation and slope (facts, d_in), z (facts, d_sae) → (facts, d_sae).
 
-    Only the decoder rows of active features are fetched; the others' attribution is zero.
+    Only the decoder rows of features that are active on a fact are fetched; the others' attribution is zero.
     """
-    active = z.nonzero()[:, 0]
-    writes = dictionary.rows(active) @ (slope.to(torch.float32) * dictionary.write_scale(activation))  # (n_active,)
-    return torch.zeros_like(z).index_put((active,), z[active] * writes)
+    active = z.any(dim=0).nonzero()[:, 0]  # (n_active,)
+    writes = (slope.to(torch.float32) * dictionary.write_scale(activation)) @ dictionary.rows(active).T
+    return torch.zeros_like(z).index_copy_(1, active, z[:, active] * writes)
 
 
-def unit_attribution(library: Library, site: Site, activation: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Activation and gradient × activation of every unit at one token: (width,) both → (n_units,) both, float32."""
+def unit_attribution(library: Library, site: Site, trace: Trace) -> tuple[Tensor, Tensor]:
+    """Activation and gradient × activation of every unit at the reading positions of `trace`, which has slopes.
+
+    Both are (facts, n_units), float32.
+    """
+    activation, slope = trace.activations[site], trace.slopes[site]
     if site.kind is SiteKind.MLP_ACT:
         a = activation.to(torch.float32)
         return a, a * slope.to(torch.float32)
-    dictionary = library.at(site)
-    z = dictionary.encode(activation)
-    return z, feature_attribution(dictionary, activation, z, slope)
+    z = trace.encoded(library, site)
+    return z, feature_attribution(library.at(site), activation, z, slope)
 
 
 def strongest(attribution: Mapping[Site, Tensor], top: int) -> tuple[Unit, ...]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from knowscope_tui.core.units import Site
 from knowscope_tui.engine.architectures import ARCHITECTURES
 from knowscope_tui.engine.residency import EncoderPool
+from knowscope_tui.engine.transfer import upload
 from knowscope_tui.errors import DictionaryError, UsageError
 
 ROWS_AT_ONCE = 512
@@ -175,7 +176,7 @@ class Dictionary:
             )
 
     def _rows_of(self, matrix: Tensor, indices: Tensor, device: torch.device) -> Tensor:
-        chosen = matrix[indices.to(matrix.device)].to(device, torch.float32)
+        chosen = upload(matrix[indices.to(matrix.device)], device).to(torch.float32)
         if self._unchecked and not bool(torch.isfinite(chosen).all()):
             raise not_finite(self.source)
         return chosen

@@ -29,7 +29,7 @@ from torch import Tensor
 from knowscope_tui.core.edits import EditPlan, EditSpec, Method, ParameterChange
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
-from knowscope_tui.engine.attribution import gradients, strongest, unit_attribution
+from knowscope_tui.engine.attribution import strongest, unit_attribution
 from knowscope_tui.engine.library import Library, check_unit
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.sites import (
@@ -40,6 +40,7 @@ from knowscope_tui.engine.sites import (
     stored_layout,
     text_config,
 )
+from knowscope_tui.engine.trace import record
 from knowscope_tui.errors import EditError
 
 DEFAULT_TAU2 = {Method.POSITIONS: 0.07, Method.ROWS: 0.3, Method.NEURONS: 0.0, Method.RANDOM: 0.07}
@@ -140,13 +141,12 @@ def _gather(lm: LanguageModel, library: Library, spec: EditSpec, fact: Fact) -> 
     normed_act: dict[int, Tensor] = {}
     for prompt in (fact.prompt, *fact.edit_prompts):
         question = lm.ask(prompt, fact.answer)
-        _logits, cache, slopes = gradients(lm, question, sorted({*ranked, *neurons}))
+        trace = record(lm, [question], [question.last], sorted({*ranked, *neurons}), slopes=True)
         for site in ranked:
-            h, slope = cache[site][0, question.last], slopes[site][0, question.last]
-            _activation, attribution = unit_attribution(library, site, h, slope)
+            attribution = unit_attribution(library, site, trace)[1][0]
             total[site] = total[site] + attribution if site in total else attribution
         for site in neurons:
-            normed = _normed(lm, site.layer, cache[site][0, question.last])
+            normed = _normed(lm, site.layer, trace.activations[site][0])
             normed_act[site.layer] = normed_act[site.layer] + normed if site.layer in normed_act else normed
     return _Evidence(total, normed_act)
 

@@ -65,7 +65,7 @@ def take(lm: LanguageModel, facts: Sequence[Fact], neighbors: Sequence[Fact], te
         paraphrases=paraphrases,
         neighbors=tuple(known),
         perplexity=perplexity(lm, texts) if texts else None,
-        says=tuple(continuation(lm, question, {}, len(question.answer_ids) + 1).strip() for question in questions),
+        says=tuple(continuation(lm, question, len(question.answer_ids) + 1).strip() for question in questions),
     )
 
 
@@ -79,8 +79,8 @@ def know(lm: LanguageModel, questions: Sequence[Question]) -> list[Known]:
         logits = lm.model(input_ids=lm.tensor(rows), use_cache=False).logits
         for row, index in zip(logits, batch, strict=True):
             question = questions[index]
-            p = float(answer_log_prob(row[None], question)[0].exp())
-            found[index] = Known(bool(is_top(row[None], question)[0]), p)
+            own = row[None, : len(question.input_ids)]
+            found[index] = Known(bool(is_top(own, question)[0]), float(answer_log_prob(own, question)[0].exp()))
     return found
 
 

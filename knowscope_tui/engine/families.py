@@ -31,6 +31,8 @@ class ModelFamily:
     """The MLP's second matrix; its input is `mlp_act`."""
     mlp_out: str
     """Its output is `mlp_out`: the MLP, or the RMS norm after it where `norm_offset` is given."""
+    final_norm: str
+    """The norm in front of the unembedding, from the model down."""
     norm_offset: float | None = None
     """What that norm's gain has beside its weight, `offset + weight`; None: no norm stands after the MLP."""
     conv1d: bool = False
@@ -47,6 +49,7 @@ FAMILIES = (
         mlp_norm="pre_feedforward_layernorm",
         down_proj="mlp.down_proj",
         mlp_out="post_feedforward_layernorm",
+        final_norm="model.norm",
         norm_offset=1.0,
         attention="eager",  # Only eager attention applies softcapping.
     ),
@@ -57,6 +60,7 @@ FAMILIES = (
         mlp_norm="pre_feedforward_layernorm",
         down_proj="mlp.down_proj",
         mlp_out="post_feedforward_layernorm",
+        final_norm="model.norm",
         norm_offset=1.0,
     ),
     ModelFamily(
@@ -66,6 +70,7 @@ FAMILIES = (
         mlp_norm="pre_feedforward_layernorm",
         down_proj="mlp.down_proj",
         mlp_out="post_feedforward_layernorm",
+        final_norm="model.language_model.norm",
         norm_offset=1.0,
     ),
     ModelFamily(
@@ -75,6 +80,7 @@ FAMILIES = (
         mlp_norm="post_attention_layernorm",
         down_proj="mlp.down_proj",
         mlp_out="mlp",
+        final_norm="model.norm",
     ),
     ModelFamily(
         model_types=("gpt2",),
@@ -83,6 +89,7 @@ FAMILIES = (
         mlp_norm="ln_2",
         down_proj="mlp.c_proj",
         mlp_out="mlp",
+        final_norm="transformer.ln_f",
         conv1d=True,
     ),
 )

@@ -1,18 +1,21 @@
 """Hooks that live inside a `with`; nothing else in the package registers one.
 
-`capture` reads activations, `intervene` replaces them. Both leave the model without hooks, whatever happens inside.
+`capture` reads activations, `intervene` replaces them, `record_calls` reads what each layer is called with. All leave
+the model without hooks, whatever happens inside.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from knowscope_tui.core.units import Site
-from knowscope_tui.engine.sites import Tap, embedding, tap
+from knowscope_tui.engine.sites import Tap, decoder_layers, embedding, final_norm, tap
 
 Change = Callable[[Tensor], Tensor]
 """Takes the activation at a site, (batch, pos, width), and returns what is to stand there instead."""
@@ -87,3 +90,30 @@ def capture(model: Any, sites: Iterable[Site], *, gradients: bool = False) -> It
             stack.callback(embedding(model).register_forward_hook(start_graph).remove)
         stack.enter_context(intervene(model, {site: keep(site) for site in sites}))
         yield cache
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a module was called with: its input, and everything else by argument name but the cache."""
+
+    hidden: Tensor
+    arguments: Mapping[str, Any]
+
+
+@contextmanager
+def record_calls(model: Any) -> Iterator[list[Call]]:
+    """Within the block each forward leaves here the calls of the decoder layers and, last, of the final norm."""
+    calls: list[Call] = []
+
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+        rest = bound.pop("kwargs", {})
+        # It grows with the forward, and in one with gradients holds the graph.
+        bound.pop("past_key_values", None)
+        hidden: Tensor = bound.pop(next(iter(bound)))
+        calls.append(Call(hidden.detach(), {**bound, **rest}))
+
+    with ExitStack() as stack:
+        for module in (*decoder_layers(model), final_norm(model)):
+            stack.callback(module.register_forward_pre_hook(note, with_kwargs=True).remove)
+        yield calls

@@ -1,7 +1,8 @@
-"""How much memory this process may use."""
+"""How much memory and how many cores this process may use."""
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,3 +38,23 @@ def _page_cache(stat: Path) -> int:
         if name in ("inactive_file", "total_inactive_file"):
             return int(value)
     return 0
+
+
+def use_cores() -> None:
+    """Has torch compute on every core that this process may use, unless OMP_NUM_THREADS says on how many."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(cores())
+
+
+def cores() -> int:
+    """Cores that this process may use: real ones, as far as its affinity and its container's share go."""
+    import psutil
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    counts = [allowed, psutil.cpu_count(logical=False) or allowed]
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()  # "max 100000" where there is no limit
+        counts.append(round(int(quota) / int(period)))
+    return max(1, min(counts))

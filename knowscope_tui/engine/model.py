@@ -107,6 +107,10 @@ class LanguageModel:
         turn = [{"role": "user", "content": text}]
         return str(self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
 
+    def leave_open(self, prompt: str) -> Question:
+        """`prompt` with whatever one token follows; that one of the vocabulary stands in. Raises `PromptError`."""
+        return Question(prompt.rstrip(), "", self.encode(prompt), (0,))
+
     def ask(self, prompt: str, answer: str) -> Question:
         """`prompt` and `answer` as tokens; the space between them belongs to the answer, and punctuation needs none.
 

@@ -1,8 +1,4 @@
-"""One look at one fact.
-
-1. One forward and one backward give logits, activations and gradients at every loaded site.
-2. At the reading position features are encoded, and each active unit is attributed (see `attribution`).
-3. Units are ranked; for the strongest by attribution ΔProb is then measured exactly, in batches (see `ablate.sweep`).
+"""What units show at one token of a fact: activations, attributions, and readings made of them.
 
 `<bos>` is never read: its activations dwarf all others and say nothing about the fact.
 """
@@ -15,31 +11,39 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from knowscope_tui.core.progress import OnProgress
-from knowscope_tui.core.readings import NeuronAttribution, Rank, Reading, SiteReading, UnitReading, relative_drop
+from knowscope_tui.core.readings import Rank, Reading, SiteReading, UnitReading, relative_drop
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
-from knowscope_tui.engine.ablate import sweep
-from knowscope_tui.engine.answers import answer_rank, forward, is_top, probability, top_tokens
-from knowscope_tui.engine.attribution import gradients, integrated_gradients, unit_attribution
+from knowscope_tui.engine.answers import answer_rank, is_top, probability, top_tokens
+from knowscope_tui.engine.attribution import unit_attribution
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel, Question
+from knowscope_tui.engine.trace import Trace
 from knowscope_tui.errors import UsageError
 
-EXACT_FOR_RANKING = 200
-"""How many units have ΔProb measured when they are ranked by it."""
+NEURONS_LISTED = 300
+"""How many neurons a reading lists, the strongest first, where no number is asked for: nearly all are active."""
 
 OWN_ANSWERS = 20
 """How many of the most probable tokens are tried as the model's own answer."""
 
 
 @dataclass(frozen=True)
-class _SiteUnits:
-    """All units of one site at the reading position: activation and attribution, (n_units,) each."""
+class SiteUnits:
+    """All units of one site at the reading positions: activation and attribution, (facts, n_units) each."""
 
     site: Site
     family: Family
     activation: Tensor
     attribution: Tensor
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What was measured of single units, beside what is `given` off: P(answer) before, and after each."""
+
+    p_before: float
+    p_after: Mapping[Unit, float]
+    given: tuple[Unit, ...] = ()
 
 
 def reading_position(question: Question, position: int | None) -> int:
@@ -55,13 +59,13 @@ def reading_position(question: Question, position: int | None) -> int:
     return resolved
 
 
-def own_answer(lm: LanguageModel, prompt: str) -> str:
-    """The model's own next word after `prompt`: its most probable token that, written there, reads as itself.
+def own_answer(lm: LanguageModel, prompt: str, logits: Tensor) -> str:
+    """The model's own next word after `prompt`, from the logits (vocabulary,) there: its most probable token that,
+    written there, reads as itself.
 
     A token that goes on with the prompt's last word does not, nor does an end-of-text token.
     """
-    ids = lm.encode(prompt)
-    best = forward(lm, Question(prompt, "", ids, (0,)))[-1].topk(OWN_ANSWERS).indices.tolist()
+    best = logits.topk(min(OWN_ANSWERS, len(logits))).indices.tolist()
     for token in best:
         text = lm.text(token).strip()
         if text and lm.ask(prompt, text).answer_ids == (token,):
@@ -69,150 +73,141 @@ def own_answer(lm: LanguageModel, prompt: str) -> str:
     return lm.text(best[0]).strip() or "."
 
 
-def read(
-    lm: LanguageModel,
-    library: Library,
-    prompt: str,
-    answer: str | None,
-    *,
-    position: int | None,
-    families: tuple[Family, ...],
-    rank: Rank,
-    neuron_attribution: NeuronAttribution,
-    top: int,
-    exact: int,
-    tau1: float,
-    on_progress: OnProgress,
-    on_reading: Callable[[Reading], None] | None,
-) -> Reading:
-    """Looks at a fact; `Scope.probe` documents the arguments. Raises `PromptError` or `UsageError`."""
-    question = lm.ask(prompt, answer if answer and answer.strip() else own_answer(lm, prompt))
-    place = reading_position(question, position)
-    logits, cache, slopes = gradients(lm, question, _sites(lm, library, families))
-    by_site = [_read_site(library, site, cache[site][0, place], slopes[site][0, place]) for site in cache]
-    if neuron_attribution is NeuronAttribution.INTEGRATED and Family.NEURON in families:
-        by_site = _with_integrated(lm, question, place, by_site, on_progress)
-    ranked_by = Rank.ATTRIBUTION if rank is Rank.DELTA_PROB else rank
-    reading = Reading(
-        prompt=question.prompt,
-        answer=question.answer,
-        tokens=tuple(lm.text(token) for token in question.prompt_ids),
-        position=place,
-        p_answer=probability(logits, question),
-        rank=answer_rank(logits, question),
-        says_answer=bool(is_top(logits[None], question)[0]),
-        top_tokens=top_tokens(logits, question.last, lm),
-        units=_units(by_site, place, ranked_by, max(top, exact), tau1),
-        sites=tuple(_summary(units) for units in by_site),
-        ranked_by=ranked_by,
-    )
-    wanted = max(exact, EXACT_FOR_RANKING) if rank is Rank.DELTA_PROB else exact
-    if not wanted:
-        return replace(reading, units=reading.units[:top])
-    if on_reading is not None:
-        on_reading(replace(reading, units=reading.units[:top]))
-    candidates = _units(by_site, place, Rank.ATTRIBUTION, wanted, tau1)
-    measured = _measured(lm, library, question, reading, candidates, cache, on_progress)
-    return _merge(reading, measured, rank, top)
-
-
-def _sites(lm: LanguageModel, library: Library, families: Sequence[Family]) -> list[Site]:
+def read_sites(lm: LanguageModel, library: Library, families: Sequence[Family]) -> list[Site]:
+    """The sites whose units are read."""
     sites = list(library.sites) if Family.FEATURE in families else []
     if Family.NEURON in families:
         sites += [Site(layer, SiteKind.MLP_ACT) for layer in range(lm.n_layers)]
     return sites
 
 
-def _read_site(library: Library, site: Site, activation: Tensor, slope: Tensor) -> _SiteUnits:
-    family = Family.NEURON if site.kind is SiteKind.MLP_ACT else Family.FEATURE
-    return _SiteUnits(site, family, *unit_attribution(library, site, activation, slope))
+def read_units(library: Library, trace: Trace) -> list[SiteUnits]:
+    """The units at every site of `trace`, which was recorded with slopes."""
+    return [
+        SiteUnits(
+            site,
+            Family.NEURON if site.kind is SiteKind.MLP_ACT else Family.FEATURE,
+            *unit_attribution(library, site, trace),
+        )
+        for site in trace.activations
+    ]
 
 
-def _with_integrated(
-    lm: LanguageModel, question: Question, position: int, by_site: list[_SiteUnits], on_progress: OnProgress
-) -> list[_SiteUnits]:
-    def on_layer(layer: int) -> None:
-        on_progress("Integrating gradients", layer / lm.n_layers)
+def make_reading(
+    lm: LanguageModel,
+    trace: Trace,
+    by_site: Sequence[SiteUnits],
+    fact: int,
+    *,
+    rank: Rank,
+    top: int | None,
+    tau1: float,
+    effects: Effects,
+) -> Reading:
+    """The reading of one fact of `trace`, with exact ΔProb for the units that `effects` has.
 
-    integrated = integrated_gradients(lm, question, position, on_layer)
-    return [replace(units, attribution=integrated.get(units.site, units.attribution)) for units in by_site]
+    It lists the `top` units; None is every active feature and `NEURONS_LISTED` neurons.
+    """
+    question, logits = trace.questions[fact], trace.logits[fact]
+    return Reading(
+        prompt=question.prompt,
+        answer=question.answer,
+        tokens=tuple(lm.text(token) for token in question.prompt_ids),
+        position=trace.positions[fact],
+        p_answer=probability(logits, question),
+        rank=answer_rank(logits, question),
+        says_answer=bool(is_top(logits[None], question)[0]),
+        top_tokens=top_tokens(logits, question, lm),
+        units=_units(trace, by_site, fact, rank=rank, top=top, tau1=tau1, effects=effects),
+        sites=tuple(_summary(units, fact) for units in by_site),
+        ranked_by=rank,
+        beside=effects.given,
+        p_beside=effects.p_before if effects.given else None,
+    )
 
 
-def _units(by_site: Sequence[_SiteUnits], position: int, rank: Rank, top: int, tau1: float) -> tuple[UnitReading, ...]:
-    """The `top` strongest active units over all sites."""
-    thresholds = _selection_thresholds(by_site, tau1)
+def _units(
+    trace: Trace,
+    by_site: Sequence[SiteUnits],
+    fact: int,
+    *,
+    rank: Rank,
+    top: int | None,
+    tau1: float,
+    effects: Effects,
+) -> tuple[UnitReading, ...]:
+    """The strongest active units over all sites; ranked by ΔProb, those that were measured come first."""
+    thresholds, p_after = _selection_thresholds(by_site, fact, tau1), effects.p_after
+    measured: dict[Site, list[int]] = {}
+    for unit in p_after if rank is Rank.DELTA_PROB else ():
+        measured.setdefault(unit.site, []).append(unit.index)
     rows: list[UnitReading] = []
     for units in by_site:
-        active = units.activation != 0
-        strength = units.activation.abs() if rank is Rank.ACTIVATION else units.attribution
-        best = strength.masked_fill(~active, -torch.inf).topk(min(top, int(active.sum())))
-        activations, attributions = (values[best.indices].tolist() for values in (units.activation, units.attribution))
-        for index, activation, attribution in zip(best.indices.tolist(), activations, attributions, strict=True):
-            rows.append(
-                UnitReading(
-                    unit=Unit(units.site, units.family, index),
-                    position=position,
-                    activation=activation,
-                    attribution=attribution,
-                    selected=activation > thresholds[units.site.kind],
-                )
-            )
-    return tuple(sorted(rows, key=_sort_key(rank))[:top])
+        for index, activation, attribution in _listed(units, fact, rank, top, measured.get(units.site, ())):
+            unit = Unit(units.site, units.family, index)
+            drop = relative_drop(effects.p_before, p_after[unit]) if unit in p_after else None
+            selected = activation > thresholds[units.site.kind]
+            rows.append(UnitReading(unit, trace.positions[fact], activation, attribution, drop, selected))
+    rows.sort(key=_sort_key(rank))
+    if top is None:
+        neurons = [row.unit for row in rows if row.unit.family is Family.NEURON]
+        surplus = set(neurons[NEURONS_LISTED:])
+        rows = [row for row in rows if row.unit not in surplus]
+    return tuple(rows[:top])
 
 
-def _selection_thresholds(by_site: Sequence[_SiteUnits], tau1: float) -> Mapping[SiteKind, float]:
+def _listed(
+    units: SiteUnits, fact: int, rank: Rank, top: int | None, measured: Sequence[int]
+) -> list[tuple[int, float, float]]:
+    """Index, activation and attribution of those active units of a site that may be among the strongest of all.
+
+    Ranked by ΔProb these are the `measured` ones and, behind them, the strongest by attribution.
+    """
+    activation, attribution = units.activation[fact], units.attribution[fact]
+    most = top
+    if most is None:
+        most = NEURONS_LISTED if units.family is Family.NEURON else len(activation)
+    active = activation != 0
+    strength = activation.abs() if rank is Rank.ACTIVATION else attribution
+    best = strength.masked_fill(~active, -torch.inf).topk(min(most, int(active.sum()))).indices
+    if measured:
+        best = torch.unique(torch.cat([best, torch.tensor(measured, device=best.device)]))
+    return list(zip(best.tolist(), activation[best].tolist(), attribution[best].tolist(), strict=True))
+
+
+def _selection_thresholds(by_site: Sequence[SiteUnits], fact: int, tau1: float) -> Mapping[SiteKind, float]:
     """τ1 · max f for each kind, the maximum over all layers and units of that kind (the paper's F_a)."""
     maxima: dict[SiteKind, float] = {}
     for units in by_site:
-        maxima[units.site.kind] = max(maxima.get(units.site.kind, 0.0), float(units.activation.max()))
+        maxima[units.site.kind] = max(maxima.get(units.site.kind, 0.0), float(units.activation[fact].max()))
     return {kind: tau1 * maximum for kind, maximum in maxima.items()}
 
 
-def _sort_key(rank: Rank) -> Callable[[UnitReading], tuple[float, Unit]]:
-    def key(reading: UnitReading) -> tuple[float, Unit]:
+def _sort_key(rank: Rank) -> Callable[[UnitReading], tuple[float, float, Unit]]:
+    def key(row: UnitReading) -> tuple[float, float, Unit]:
         if rank is Rank.ACTIVATION:
-            return -abs(reading.activation), reading.unit
+            return -abs(row.activation), 0.0, row.unit
         if rank is Rank.ATTRIBUTION:
-            return -reading.attribution, reading.unit
-        return (-reading.delta_prob if reading.delta_prob is not None else float("inf")), reading.unit
+            return -row.attribution, 0.0, row.unit
+        return (-row.delta_prob if row.delta_prob is not None else torch.inf), -row.attribution, row.unit
 
     return key
 
 
-def _summary(units: _SiteUnits) -> SiteReading:
+def _summary(units: SiteUnits, fact: int) -> SiteReading:
+    activation, attribution = units.activation[fact], units.attribution[fact]
     return SiteReading(
         site=units.site,
         family=units.family,
-        active=int((units.activation != 0).sum()),
-        attribution=float(units.attribution.clamp(min=0).sum()),
-        max_activation=float(units.activation.max()),
+        active=int((activation != 0).sum()),
+        attribution=float(attribution.clamp(min=0).sum()),
+        max_activation=float(activation.max()),
     )
 
 
-def _measured(
-    lm: LanguageModel,
-    library: Library,
-    question: Question,
-    reading: Reading,
-    candidates: Sequence[UnitReading],
-    cache: Mapping[Site, Tensor],
-    on_progress: OnProgress,
-) -> list[UnitReading]:
-    """`candidates` with their exact ΔProb."""
-
-    def on_batch(done: int) -> None:
-        on_progress("Measuring exact ΔProb", done / len(candidates))
-
-    units = [candidate.unit for candidate in candidates]
-    p_after = sweep(lm, library, question, units, cache, reading.position, on_batch=on_batch)
+def with_integrated(by_site: Sequence[SiteUnits], integrated: Mapping[Site, Tensor]) -> list[SiteUnits]:
+    """`by_site` of one fact, with integrated gradients, site → (d_mlp,), in place of the neurons' own."""
     return [
-        replace(candidate, delta_prob=relative_drop(reading.p_answer, p))
-        for candidate, p in zip(candidates, p_after, strict=True)
+        replace(units, attribution=integrated[units.site][None] if units.site in integrated else units.attribution)
+        for units in by_site
     ]
-
-
-def _merge(reading: Reading, measured: Sequence[UnitReading], rank: Rank, top: int) -> Reading:
-    exact = {candidate.unit: candidate for candidate in measured}
-    shown = {row.unit: exact.get(row.unit, row) for row in reading.units}
-    units = sorted((exact if rank is Rank.DELTA_PROB else shown).values(), key=_sort_key(rank))
-    return replace(reading, units=tuple(units[:top]), ranked_by=rank)

@@ -24,6 +24,9 @@ from knowscope_tui.core.units import Site, SiteKind
 from knowscope_tui.engine.families import ModelFamily, family_of
 from knowscope_tui.errors import UsageError
 
+INSIDE_LAYER = (SiteKind.ATTN_Z, SiteKind.RESID_MID, SiteKind.MLP_ACT, SiteKind.MLP_OUT, SiteKind.RESID_POST)
+"""The kinds of site in the order in which a decoder layer computes them."""
+
 
 @dataclass(frozen=True)
 class Tap:
@@ -111,6 +114,29 @@ def post_feedforward_gain(model: Any, layer: int) -> Tensor | None:
         return None
     weight: Tensor = _layers(model)[layer].get_submodule(family.mlp_out).weight
     return family.norm_offset + weight.detach().to(torch.float32)
+
+
+def decoder_layers(model: Any) -> list[nn.Module]:
+    """The decoder layers, from the bottom up."""
+    return list(_layers(model))
+
+
+def final_norm(model: Any) -> nn.Module:
+    """The norm between the last decoder layer and the unembedding."""
+    norm: nn.Module = model.get_submodule(_family(model).final_norm)
+    return norm
+
+
+def unembedding(model: Any) -> nn.Linear:
+    """The matrix from the normed residual stream to logits."""
+    head: nn.Linear = model.get_output_embeddings()
+    return head
+
+
+def logit_softcap(model: Any) -> float | None:
+    """c where logits are c · tanh(logits / c), as Gemma 2 has them; None where they are left as they are."""
+    cap = getattr(text_config(model), "final_logit_softcapping", None)
+    return None if cap is None else float(cap)
 
 
 def embedding(model: Any) -> nn.Module:

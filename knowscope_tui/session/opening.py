@@ -45,6 +45,7 @@ class Prepared:
     """The published model that this one is or was tuned from, as the registry's releases name it."""
     wanted: library.Wanted
     weights: loading.WeightSizes
+    dtype: torch.dtype
     device: torch.device
     spread: bool
     plan: MemoryPlan
@@ -67,14 +68,14 @@ def prepare(source: SourceSpec, on_progress: OnProgress) -> Prepared:
     trained_on = None if is_demo else published_model(files)
     wanted = _wanted(source, files, trained_on, is_demo, offline)
     device = loading.pick_device(source.device)
-    dtype = loading.pick_dtype(source.dtype, device)
+    dtype = loading.pick_dtype(source.dtype, device, loading.stored_dtype(files))
     weights = loading.weight_sizes(files, dtype, offline=offline)
     spread = False
     if source.device == "auto":
         device, spread = memory.choose_gpu(weights.loaded + memory.working_bytes(weights.loaded))
     on_progress("Planning", None)
-    plan = _plan(source, weights, wanted, device, spread, _room(device, spread))
-    return Prepared(source, is_demo, files, trained_on, wanted, weights, device, spread, plan)
+    plan = _plan(source, weights, wanted, device, spread, _room(device, spread), dtype)
+    return Prepared(source, is_demo, files, trained_on, wanted, weights, dtype, device, spread, plan)
 
 
 def encoder_budget_each(prepared: Prepared) -> int | None:
@@ -96,7 +97,7 @@ def with_dictionaries(prepared: Prepared, wanted: library.Wanted, resident: int)
     else:
         room = replace(room, device=room.device + taken + resident)
     weights = replace(prepared.weights, missing=0)
-    plan = _plan(prepared.source, weights, wanted, prepared.device, prepared.spread, room)
+    plan = _plan(prepared.source, weights, wanted, prepared.device, prepared.spread, room, prepared.dtype)
     return replace(prepared, wanted=wanted, plan=plan)
 
 
@@ -107,13 +108,14 @@ def _plan(
     device: torch.device,
     spread: bool,
     room: memory.Room,
+    dtype: torch.dtype,
 ) -> MemoryPlan:
     return memory.plan(
         "all GPUs" if spread else str(device),
         _sizes(weights, wanted, source.sae_dtype, offline=source.offline or hub.is_offline()),
         room,
         sae_memory=source.sae_memory,
-        dtype=str(loading.pick_dtype(source.dtype, device)).removeprefix("torch."),
+        dtype=str(dtype).removeprefix("torch."),
     )
 
 

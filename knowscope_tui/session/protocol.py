@@ -13,8 +13,8 @@ from knowscope_tui.core.dictionaries import Choice, DictionarySource, EntryState
 from knowscope_tui.core.edits import EditPlan, EditReport, EditSpec, SavedCheckpoint
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.memory import MemoryPlan
-from knowscope_tui.core.readings import Ablation, Effect, NeuronAttribution, Rank, Reading
-from knowscope_tui.core.units import Family, Site, SiteKind
+from knowscope_tui.core.readings import Ablation, Effect, Reading, SweepPart, UnitSet
+from knowscope_tui.core.units import Site, SiteKind
 
 
 @dataclass(frozen=True)
@@ -115,18 +115,45 @@ class RunSelfTest(Request):
 
 @dataclass(frozen=True)
 class Probe(Request):
-    """Look at a fact. Without an answer the model's own top token is taken. Answered by `Probed`, then, when `exact`
-    is not 0, by a second `Probed` with exact ΔProb for the `exact` strongest units."""
+    """Look at a fact. Without an answer the model's own top token is taken. Answered by `Probed`, ranked by
+    attribution, with every active feature and the strongest neurons."""
 
     prompt: str
     answer: str | None = None
     position: int | None = None
     """Index of the token that units are read at; None is the last one."""
-    families: tuple[Family, ...] = (Family.FEATURE, Family.NEURON)
-    rank: Rank = Rank.ATTRIBUTION
-    neuron_attribution: NeuronAttribution = NeuronAttribution.GRADIENT
-    top: int = 300
-    exact: int = 200
+
+    @property
+    def replaceable(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class SweepUnits(Request):
+    """Measure what each active unit does by itself beside what is `given`: every feature, then neurons for
+    `neuron_seconds`. Answered by one `Swept` after another; asked again, it goes on where it was stopped."""
+
+    prompt: str
+    answer: str
+    position: int | None = None
+    given: Ablation = Ablation()
+    neuron_seconds: float = 10.0
+
+    @property
+    def replaceable(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class FindSet(Request):
+    """Look for the smallest set of features that brings P(answer) to `below`, of at most `most` units. Answered by a
+    `SetFound` for each step, the last of which is final."""
+
+    prompt: str
+    answer: str
+    position: int | None = None
+    below: float = 0.05
+    most: int = 20
 
     @property
     def replaceable(self) -> bool:
@@ -299,9 +326,23 @@ class DictionariesPulled(Event):
 
 @dataclass(frozen=True)
 class Probed(Event):
-    """A reading. `final` is False while exact ΔProb values are still to come."""
+    """A reading."""
 
     reading: Reading
+
+
+@dataclass(frozen=True)
+class Swept(Event):
+    """Exact effects that were measured since the last part."""
+
+    part: SweepPart
+
+
+@dataclass(frozen=True)
+class SetFound(Event):
+    """The set so far. `final` is False while it still grows or is pruned."""
+
+    found: UnitSet
     final: bool
 
 

@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from knowscope_tui.core.as_json import report_json
 from knowscope_tui.core.checks import SelfTest
 from knowscope_tui.core.dictionaries import Choice, DictionarySource
 from knowscope_tui.core.edits import EditPlan, EditReport, EditSpec, Method, SavedCheckpoint
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.memory import MemoryPlan
 from knowscope_tui.core.progress import OnProgress, silent
-from knowscope_tui.core.readings import Ablation, Effect, Mode, NeuronAttribution, Positions, Rank, Reading
+from knowscope_tui.core.ranks import DEFAULT_MEMORY, DEFAULT_NEURONS, RankOptions, RankSummary
+from knowscope_tui.core.readings import (
+    Ablation,
+    Effect,
+    Mode,
+    NeuronAttribution,
+    Positions,
+    Rank,
+    Reading,
+    SweepPart,
+    UnitSet,
+)
 from knowscope_tui.core.units import Family, SiteKind, Unit
 from knowscope_tui.demo import corpus
-from knowscope_tui.engine import ablate as _ablate
-from knowscope_tui.engine import checkpoint, editing, evaluate, generate, probe
-from knowscope_tui.engine.dictionary import Dictionary
-from knowscope_tui.engine.journal import Journal
+from knowscope_tui.engine.greedy import grow_set
 from knowscope_tui.engine.library import Library, Wanted, load_library, wanted
 from knowscope_tui.engine.loading import load_model
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.parity import parity
 from knowscope_tui.engine.residency import EncoderPool
 from knowscope_tui.engine.selftest import self_test
-from knowscope_tui.engine.sites import width
 from knowscope_tui.engine.texts import SELF_TEST_TEXTS
-from knowscope_tui.errors import EditError
 from knowscope_tui.paths import typed_path
+from knowscope_tui.session.editing import Edits
+from knowscope_tui.session.info import model_info
+from knowscope_tui.session.looking import BOTH, NEURON_SECONDS, Looking
 from knowscope_tui.session.opening import DEMO, Prepared, encoder_budget_each, prepare, with_dictionaries
-from knowscope_tui.session.protocol import DictionaryInUse, ModelInfo, SourceSpec
+from knowscope_tui.session.protocol import ModelInfo, SourceSpec
+from knowscope_tui.session.ranking import rank_facts
 
 SELF_TEST_SENTENCES = 40
 """Sentences of the demo's corpus that it is tested on."""
+
+
+def unstopped() -> None:
+    """Work that nobody stops."""
 
 
 def unplanned(_plan: MemoryPlan) -> None:
@@ -47,12 +60,10 @@ class Scope:
     def __init__(self, lm: LanguageModel, library: Library, facts: Sequence[Fact], prepared: Prepared) -> None:
         self._lm = lm
         self._library = library
-        self._journal = Journal(lm)
+        self._looking = Looking(lm, library)
+        self._edits = Edits(lm, is_demo=prepared.is_demo)
         self._prepared = prepared
         self._is_demo = prepared.is_demo
-        self._saved_edits = 0
-        self._reports: list[EditReport] = []
-        self._known_means: dict[Unit, float] = {}
         self.facts: tuple[Fact, ...] = tuple(facts)
 
     @classmethod
@@ -87,34 +98,15 @@ class Scope:
         prepared = with_dictionaries(self._prepared, wanted(dictionaries, choice), self._library.pool.bytes)
         prepared.check()
         self._library = _load_library(self._lm, prepared.wanted, prepared, on_progress)
+        self._looking = Looking(self._lm, self._library)
         self._prepared = prepared
-        self._known_means.clear()
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
     @property
     def info(self) -> ModelInfo:
         """What is open, in numbers and words."""
-        library, model, prepared = self._library, self._lm.model, self._prepared
-        in_use = tuple(_in_use(library.at(site)) for site in library.sites)
-        return ModelInfo(
-            name=self._lm.name,
-            is_demo=self._is_demo,
-            trained_on=prepared.trained_on,
-            chat=self._lm.chat,
-            device=prepared.plan.device if prepared.spread else str(self._lm.device),
-            dtype=str(self._lm.dtype).removeprefix("torch."),
-            n_layers=self._lm.n_layers,
-            d_model=width(model, SiteKind.RESID_POST),
-            n_neurons=width(model, SiteKind.MLP_ACT),
-            context=self._lm.context,
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
-            dictionary_kinds=tuple(library.kinds),
-            features_per_site=tuple(sorted({dictionary.features for dictionary in in_use})),
-            dictionaries=in_use,
-            plan=prepared.plan,
-            remarks=prepared.wanted.remarks,
-        )
+        return model_info(self._lm, self._library, self._prepared)
 
     def parity(self) -> float:
         """The largest logit difference between a hooked and a plain forward on a few texts; 0 is expected."""
@@ -140,11 +132,13 @@ class Scope:
         answer: str | None = None,
         *,
         position: int | None = None,
-        families: Iterable[Family] = (Family.FEATURE, Family.NEURON),
-        rank: Rank = Rank.ATTRIBUTION,
+        families: Iterable[Family] = BOTH,
+        rank: Rank = Rank.DELTA_PROB,
         neuron_attribution: NeuronAttribution = NeuronAttribution.GRADIENT,
-        top: int = 50,
-        exact: int = 0,
+        top: int | None = 50,
+        exact: int | None = None,
+        neuron_seconds: float = NEURON_SECONDS,
+        beside: Iterable[Unit | str] = (),
         tau1: float = 0.2,
         on_progress: OnProgress = silent,
         on_reading: Callable[[Reading], None] | None = None,
@@ -152,24 +146,87 @@ class Scope:
         """Looks at a fact: the answer's probability and rank, and the units active at one token.
 
         Without `answer` the model's own top token is taken. `position` is the token to read at (default: the last).
-        `exact` is for how many of the units strongest by attribution ΔProb is measured exactly; ranking by ΔProb
-        measures at least 200. `on_reading` hears the reading as it is before the exact values.
+        ΔProb is measured exactly for every active feature and, `neuron_seconds` long, for neurons by order of
+        attribution; `exact` measures so many units of either family instead, 0 none. With units `beside`, it is what
+        each does once these are off. `top` is how many units are listed, None all active features and some hundred
+        neurons. `on_reading` hears the reading as it is before anything was measured.
         """
-        return probe.read(
-            self._lm,
-            self._library,
+        look = self._looking.look(
             prompt,
             answer,
             position=position,
             families=tuple(families),
-            rank=rank,
             neuron_attribution=neuron_attribution,
-            top=top,
-            exact=exact,
-            tau1=tau1,
             on_progress=on_progress,
-            on_reading=on_reading,
         )
+        by_estimate = Rank.ATTRIBUTION if rank is Rank.DELTA_PROB else rank
+        if on_reading is not None:
+            on_reading(look.reading(by_estimate, top, tau1))
+        if exact == 0:
+            return look.reading(by_estimate, top, tau1)
+        share = 0.0
+
+        def check() -> None:
+            on_progress("Measuring exact ΔProb", share)
+
+        given = Ablation(_units(beside))
+        for part in self._looking.sweep(look, given, most=exact, neuron_seconds=neuron_seconds, check=check):
+            share = part.measured / max(part.active, 1)
+            check()
+        return look.reading(rank, top, tau1, given)
+
+    def sweep(
+        self,
+        prompt: str,
+        answer: str | None = None,
+        *,
+        position: int | None = None,
+        given: Ablation | Iterable[Unit | str] = (),
+        neuron_seconds: float = NEURON_SECONDS,
+        check: Callable[[], None] = unstopped,
+    ) -> Iterator[SweepPart]:
+        """Exact ΔProb of each active unit alone, beside what is `given` off already, part by part as it is found.
+
+        Features come first, then neurons for `neuron_seconds`, each the strongest by attribution first. What was
+        found is kept: a sweep that was left off goes on where it was. `check` may raise to stop it.
+        """
+        ablation = given if isinstance(given, Ablation) else Ablation(_units(given))
+        look = self._looking.look(prompt, answer, position=position)
+        return self._looking.sweep(look, ablation, neuron_seconds=neuron_seconds, check=check)
+
+    def smallest_set(
+        self,
+        prompt: str,
+        answer: str | None = None,
+        *,
+        below: float = 0.05,
+        most: int = 20,
+        position: int | None = None,
+        families: Iterable[Family] = (Family.FEATURE,),
+        check: Callable[[], None] = unstopped,
+    ) -> Iterator[UnitSet]:
+        """Switches units off one by one until P(answer) is `below`, each time the one that does most (see
+        `engine.greedy`); the last set of those it gives is the smallest it found."""
+        look = self._looking.look(prompt, answer, position=position)
+        units = look.strongest(None, tuple(families))
+        return grow_set(look, units, below=below, most=most, check=check)
+
+    def rank(
+        self,
+        facts: Sequence[Fact],
+        out: str | Path,
+        *,
+        neurons: int = DEFAULT_NEURONS,
+        memory: int = DEFAULT_MEMORY,
+        restart: bool = False,
+        on_progress: OnProgress = silent,
+    ) -> RankSummary:
+        """Writes the exact effect of every active unit of each fact to the Parquet file `out`.
+
+        `session.ranking` says how; a run that was stopped goes on where it was.
+        """
+        options = RankOptions(neurons, memory, restart)
+        return rank_facts(self._lm, self._library, facts, typed_path(str(out)), options, on_progress)
 
     def ablate(
         self,
@@ -195,10 +252,8 @@ class Scope:
         self, prompt: str, answer: str, ablation: Ablation, *, position: int | None = None, continuation: int = 0
     ) -> Effect:
         """`ablate` for an `Ablation` that is at hand."""
-        question = self._lm.ask(prompt, answer)
-        position = probe.reading_position(question, position)
-        means = self._means(ablation)
-        effect = _ablate.measure_ablation(self._lm, self._library, question, ablation, position=position, means=means)
+        live = self._looking.live(prompt, answer, position)
+        effect = live.measure(ablation, self._looking.means(ablation))
         if not continuation:
             return effect
         before, after = self.continuations(prompt, answer, ablation, continuation, position=position)
@@ -208,37 +263,23 @@ class Scope:
         self, prompt: str, answer: str, ablation: Ablation, tokens: int, *, position: int | None = None
     ) -> tuple[str, str]:
         """What the model goes on to say after `prompt`, greedily, without and with the ablation."""
-        question = self._lm.ask(prompt, answer)
-        position = probe.reading_position(question, position)
-        changes = _ablate.ablation_changes(self._lm, self._library, ablation, position, self._means(ablation))
-        before = generate.continuation(self._lm, question, {}, tokens)
-        return before, generate.continuation(self._lm, question, changes, tokens)
-
-    def _means(self, ablation: Ablation) -> dict[Unit, float]:
-        """Mean activations for `Mode.MEAN`, each measured once for the model as it stands."""
-        if ablation.mode is not Mode.MEAN:
-            return {}
-        missing = [unit for unit in ablation.units if unit not in self._known_means]
-        if missing:
-            self._known_means |= evaluate.mean_activations(self._lm, self._library, missing, corpus.reference_texts())
-        return self._known_means
+        return self._looking.continuations(prompt, answer, ablation, tokens, position=position)
 
     # --- editing ----------------------------------------------------------------------------------------------------
 
     @property
     def edits(self) -> int:
         """Edits applied to the model in memory."""
-        return len(self._journal)
+        return len(self._edits)
 
     @property
     def unsaved(self) -> bool:
         """Whether the model in memory holds edits that no checkpoint holds."""
-        return bool(self._journal) and self._saved_edits != len(self._journal)
+        return self._edits.unsaved
 
     def plan(self, spec: EditSpec) -> EditPlan:
         """What `spec` would change, without changing it. Raises `EditError`, `PromptError` or `UsageError`."""
-        plan, _deltas = editing.plan_edit(self._lm, self._library, spec)
-        return plan
+        return self._edits.plan(self._library, spec)
 
     def edit(
         self,
@@ -271,55 +312,21 @@ class Scope:
         on_progress: OnProgress = silent,
     ) -> EditReport:
         """`edit` for an `EditSpec` that is at hand. When cancelled or failing, the model is as it was."""
-        chosen = self._neighbors(spec, neighbors)
-        texts = corpus.reference_texts()
-        on_progress("Planning", None)
-        plan, deltas = editing.plan_edit(self._lm, self._library, spec)
-        on_progress("Measuring before", 0.1)
-        before = evaluate.take(self._lm, spec.facts, chosen, texts)
-        self._journal.apply(deltas)
-        try:
-            on_progress("Measuring after", 0.5)
-            after = evaluate.take(self._lm, spec.facts, chosen, texts)
-            report = evaluate.report(plan, before, after, applied=not dry_run)
-        except BaseException:
-            self._journal.undo()
-            raise
-        if dry_run:
-            self._journal.undo()
-        else:
-            self._reports.append(report)
-            self._known_means.clear()
-        return report
-
-    def _neighbors(self, spec: EditSpec, neighbors: Sequence[Fact] | None) -> tuple[Fact, ...]:
-        edited = {(fact.prompt, fact.answer) for fact in spec.facts}
         among = self.facts if neighbors is None else neighbors
-        return tuple(fact for fact in among if (fact.prompt, fact.answer) not in edited)
+        report = self._edits.carry_out(self._library, spec, among, dry_run=dry_run, on_progress=on_progress)
+        if not dry_run:
+            self._looking.forget()
+        return report
 
     def undo(self) -> int:
         """Takes the last edit back, bit for bit, and says how many remain. Raises `EditError` if there is none."""
-        self._journal.undo()
-        self._reports.pop()
-        self._known_means.clear()
-        if self._saved_edits > len(self._journal):
-            self._saved_edits = -1
-        return len(self._journal)
+        self._edits.undo()
+        self._looking.forget()
+        return len(self._edits)
 
     def save(self, folder: str | Path, on_progress: OnProgress = silent) -> SavedCheckpoint:
         """Saves the model as it stands as a folder that plain `transformers` loads. Raises `SaveError`."""
-        if not self._journal:
-            raise EditError("There is no edit to save.", "Apply one first.")
-        edits = [report_json(report) for report in self._reports]
-        record: dict[str, object] = {"base_name": self._lm.name, "edits": edits}
-        if self._lm.chat:
-            record["chat"] = True
-        base, target = self._lm.source, typed_path(str(folder))
-        if not self._is_demo and typed_path(base).is_dir():
-            record["base_name"] = str(typed_path(base).absolute())
-        saved = checkpoint.save(base, self._journal.total(), record, target, on_progress)
-        self._saved_edits = len(self._journal)
-        return saved
+        return self._edits.save(folder, on_progress)
 
 
 def _units(units: Iterable[Unit | str]) -> tuple[Unit, ...]:
@@ -337,11 +344,6 @@ def _load_library(lm: LanguageModel, chosen: Wanted, prepared: Prepared, on_prog
         pool=EncoderPool(budget),
         on_progress=on_progress,
     )
-
-
-def _in_use(dictionary: Dictionary) -> DictionaryInUse:
-    spec = dictionary.spec
-    return DictionaryInUse(spec.site, spec.source, spec.d_sae, spec.architecture, dictionary.dtype, spec.expected_l0)
 
 
 def plan_for(source: SourceSpec, on_progress: OnProgress = silent) -> MemoryPlan:

@@ -8,7 +8,7 @@ from functools import singledispatchmethod
 
 from knowscope_tui.core.memory import MemoryPlan
 from knowscope_tui.core.progress import OnProgress
-from knowscope_tui.core.readings import Reading
+from knowscope_tui.core.readings import Rank
 from knowscope_tui.errors import UsageError
 from knowscope_tui.session import protocol
 from knowscope_tui.session.runner import Post
@@ -57,22 +57,41 @@ class Session:
 
     @_answer.register
     def _(self, request: protocol.Probe, post: Post, check: Check) -> None:
-        def early(reading: Reading) -> None:
-            post(protocol.Probed(request.revision, reading, final=False))
-
         reading = self._open.probe(
             request.prompt,
             request.answer,
             position=request.position,
-            families=request.families,
-            rank=request.rank,
-            neuron_attribution=request.neuron_attribution,
-            top=request.top,
-            exact=request.exact,
+            rank=Rank.ATTRIBUTION,
+            top=None,
+            exact=0,
             on_progress=_progress(request, post, check),
-            on_reading=early,
         )
-        post(protocol.Probed(request.revision, reading, final=True))
+        post(protocol.Probed(request.revision, reading))
+
+    @_answer.register
+    def _(self, request: protocol.SweepUnits, post: Post, check: Check) -> None:
+        for part in self._open.sweep(
+            request.prompt,
+            request.answer,
+            position=request.position,
+            given=request.given,
+            neuron_seconds=request.neuron_seconds,
+            check=check,
+        ):
+            post(protocol.Swept(request.revision, part))
+            post(protocol.Progress(request.revision, "Measuring exact ΔProb", part.measured / max(part.active, 1)))
+
+    @_answer.register
+    def _(self, request: protocol.FindSet, post: Post, check: Check) -> None:
+        for found in self._open.smallest_set(
+            request.prompt,
+            request.answer,
+            position=request.position,
+            below=request.below,
+            most=request.most,
+            check=check,
+        ):
+            post(protocol.SetFound(request.revision, found, found.final))
 
     @_answer.register
     def _(self, request: protocol.Ablate, post: Post, check: Check) -> None:

@@ -65,6 +65,7 @@ class KnowscopeApp(App[None]):
         self._source = source
         self._asked_theme = theme
         self._problems: list[str] = []
+        self._frozen = 0
         self.desk = Desk(make_handler or late_session, self._post_event, self._show_activity, make_shelf)
         self.main = MainScreen(self.desk, source)
         self._load_themes()
@@ -101,6 +102,15 @@ class KnowscopeApp(App[None]):
     def _show_activity(self) -> None:
         if self.main.is_mounted:
             self.main.show_activity()
+            self._freeze()
+
+    def _freeze(self) -> None:
+        """Takes what was loaded out of the garbage collector's sight: torch and a model are a million objects, and
+        looking through them again and again would stop the screen for a third of a second each time."""
+        stage = bool(self.main.scope.info) + bool(self.main.scope.effect and self.main.scope.effect.continuation_after)
+        if stage > self._frozen:
+            self._frozen = stage
+            gc.freeze()
 
     # --- themes -----------------------------------------------------------------------------------------------------
 

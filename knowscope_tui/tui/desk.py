@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 
 from knowscope_tui.session.protocol import (
     Event,
@@ -30,6 +31,17 @@ from knowscope_tui.session.runner import Handler, Post, Runner
 Hear = Callable[[Event], None]
 
 MODEL = "model"
+
+
+class Urgency(IntEnum):
+    """What gives way to what: a question stops those of its lane that are less urgent."""
+
+    SELFTEST = 0
+    SWEEP = 1
+    PERSON = 2
+    """Somebody waits for the answer."""
+
+
 _LANES: dict[type[Request], str] = {ListReleases: "shelf", ShowRelease: "shelf", PullDictionaries: "pulls"}
 
 
@@ -53,7 +65,7 @@ class _Asked:
     request: Request
     hear: Hear
     doing: str
-    background: bool
+    urgency: Urgency
     fraction: float | None = None
 
     @property
@@ -84,18 +96,20 @@ class Desk:
         self.ask("open", lambda revision: Open(revision, source), hear, "Loading torch")
 
     def ask(
-        self, slot: str, make: Callable[[int], Request], hear: Hear, doing: str, *, background: bool = False
+        self,
+        slot: str,
+        make: Callable[[int], Request],
+        hear: Hear,
+        doing: str,
+        *,
+        urgency: Urgency = Urgency.PERSON,
     ) -> int:
-        """Asks what `make` makes of a fresh revision; `hear` gets its events. `doing` says what is going on.
-
-        What is asked in the `background` is stopped by the next question of its lane that is not.
-        """
+        """Asks what `make` makes of a fresh revision; `hear` gets its events. `doing` says what is going on."""
         self._revision += 1
         for revision in [revision for revision, asked in self._open.items() if asked.slot == slot]:
             del self._open[revision]
-        asked = _Asked(slot, make(self._revision), hear, doing, background)
-        if not background:
-            self._stop_background(asked.lane)
+        asked = _Asked(slot, make(self._revision), hear, doing, urgency)
+        self._stop_less_urgent(asked)
         self._open[self._revision] = asked
         self._runner(asked.lane).submit(asked.request)
         self._activity()
@@ -107,10 +121,10 @@ class Desk:
             self._runners[lane].start()
         return self._runners[lane]
 
-    def _stop_background(self, lane: str) -> None:
+    def _stop_less_urgent(self, new: _Asked) -> None:
         for revision, asked in self._open.items():
-            if asked.background and asked.lane == lane:
-                self._runner(lane).cancel(revision)
+            if asked.urgency < new.urgency and asked.lane == new.lane:
+                self._runner(asked.lane).cancel(revision)
 
     def cancel(self, slot: str) -> None:
         """Asks the question in `slot` to stop; its `Stopped` is still heard."""
@@ -120,11 +134,12 @@ class Desk:
 
     def drop(self, slot: str) -> None:
         """Cancels the question in `slot` and hears nothing more of it."""
-        for revision, asked in list(self._open.items()):
-            if asked.slot == slot:
-                del self._open[revision]
-                self._runner(asked.lane).cancel(revision)
-        self._activity()
+        dropped = [(revision, asked) for revision, asked in self._open.items() if asked.slot == slot]
+        for revision, asked in dropped:
+            del self._open[revision]
+            self._runner(asked.lane).cancel(revision)
+        if dropped:
+            self._activity()
 
     def take(self, event: Event) -> None:
         """Brings `event` to the one who asked; an event of a question nobody asks any more is dropped."""
@@ -138,6 +153,10 @@ class Desk:
         asked.hear(event)
         self._activity()
 
+    def takes(self, urgency: Urgency) -> bool:
+        """Whether the model is asked nothing as urgent as that."""
+        return all(asked.lane != MODEL or asked.urgency < urgency for asked in self._open.values())
+
     def asking(self, slot: str) -> bool:
         return any(asked.slot == slot for asked in self._open.values())
 
@@ -149,7 +168,7 @@ class Desk:
     def doing(self) -> tuple[str, float | None] | None:
         """What the model works on for a person and how far it is; None when it is free."""
         for asked in self._open.values():
-            if asked.lane == MODEL and not asked.background:
+            if asked.lane == MODEL and asked.urgency is Urgency.PERSON:
                 return asked.doing, asked.fraction
         return None
 

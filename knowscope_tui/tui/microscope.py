@@ -1,8 +1,8 @@
 """What the main screen looks at: the fact, its reading, what is switched off, and the questions that follow.
 
-No widget in here: the screen calls these methods and redraws a part when `changed` names it. A look is asked in three
-steps, so that each answer comes as early as it can: the reading, the continuation, then the exact ΔProb of the
-strongest units, which give way whenever a unit is toggled.
+No widget in here: the screen calls these methods and redraws a part when `changed` names it. A look is asked in steps,
+so that each answer comes as early as it can: the reading, what the switches do with a continuation, and then the exact
+ΔProb of every active unit, a sweep that gives way to whatever a person asks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from knowscope_tui.core.facts import Fact
-from knowscope_tui.core.readings import Ablation, Effect, Mode, Positions, Reading
+from knowscope_tui.core.readings import Ablation, Effect, Reading, UnitSet
 from knowscope_tui.core.units import Family, Unit
 from knowscope_tui.session.protocol import (
     Ablate,
@@ -28,19 +28,14 @@ from knowscope_tui.session.protocol import (
     Undone,
 )
 from knowscope_tui.tui.desk import Desk
-
-EXACT = 200
-"""Units whose ΔProb is measured exactly."""
+from knowscope_tui.tui.finding import SetFinder
+from knowscope_tui.tui.sweeping import ALONE, Sweeper
+from knowscope_tui.tui.switches import Switches
 
 FAMILIES: dict[str, tuple[Family, ...]] = {
     "both": (Family.FEATURE, Family.NEURON),
     "features": (Family.FEATURE,),
     "neurons": (Family.NEURON,),
-}
-MODES: dict[str, tuple[Mode, float]] = {
-    "zero": (Mode.ZERO, 0.0),
-    "mean": (Mode.MEAN, 0.0),
-    "scale 0.5": (Mode.SCALE, 0.5),
 }
 
 
@@ -51,6 +46,7 @@ class Part(Enum):
     DICTIONARIES = "dictionaries"
     READING = "reading"
     EFFECT = "effect"
+    EXACT = "exact"
     SWITCHES = "switches"
     SETTINGS = "settings"
     JOURNAL = "journal"
@@ -68,7 +64,13 @@ class Shown:
 class Microscope:
     """The state of the main screen and the questions it asks."""
 
-    def __init__(self, desk: Desk, changed: Callable[[Part], None], failed: Callable[[Failed], None]) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        changed: Callable[[Part], None],
+        failed: Callable[[Failed], None],
+        found: Callable[[UnitSet], None],
+    ) -> None:
         self._desk = desk
         self._changed = changed
         self._failed = failed
@@ -76,14 +78,15 @@ class Microscope:
         self.facts: tuple[Fact, ...] = ()
         self.shown: Shown | None = None
         self.reading: Reading | None = None
-        self.exact = False
         self.effect: Effect | None = None
-        self.off: dict[Unit, None] = {}
+        self.switches = Switches()
         self.family = "both"
-        self.mode = "zero"
-        self.positions = Positions.LAST
+        self.beside = False
+        """Whether ΔProb is that of each unit beside what is switched off, in place of that of each alone."""
         self.edits = 0
         self.unsaved = False
+        self.sweeper = Sweeper(desk, lambda: changed(Part.EXACT), failed)
+        self.search = SetFinder(desk, self._switch, found, failed)
         self._unedited: dict[tuple[str, str], Effect] = {}
 
     # --- looking ----------------------------------------------------------------------------------------------------
@@ -95,23 +98,30 @@ class Microscope:
     def dictionaries_opened(self, event: DictionariesOpened) -> None:
         """Other features are there: those that were switched off are no longer meant, and the fact is read again."""
         self.info = event.info
-        self.off = {unit: None for unit in self.off if unit.family is Family.NEURON}
+        self.search.leave()
+        self.switches = self.switches.with_off(tuple(unit for unit in self.off if unit.family is Family.NEURON))
         self._changed(Part.DICTIONARIES)
         self._changed(Part.SWITCHES)
         self.look_again()
 
     def look(self, prompt: str, answer: str | None = None, position: int | None = None) -> None:
         """Looks at a fact. Another fact starts with everything switched on."""
+        self.search.stop()
         same = self.shown is not None and (self.shown.prompt, self.shown.answer) == (prompt, answer)
         if not same and self.off:
-            self.off.clear()
+            self.switches = self.switches.with_off(())
             self._changed(Part.SWITCHES)
-        self.shown = Shown(prompt, answer, position)
-        self._desk.drop("exact")
-        self._desk.ask("look", self._probe(0), self._hear_reading, "Reading the fact")
+        self.shown = shown = Shown(prompt, answer, position)
+        self._desk.ask(
+            "look",
+            lambda revision: Probe(revision, shown.prompt, shown.answer, shown.position),
+            self._hear_reading,
+            "Reading the fact",
+        )
+        self.sweeper.pause()
 
     def look_again(self) -> None:
-        """Looks at the same fact once more: after an edit, or with another choice of units."""
+        """Looks at the same fact once more: after an edit, or with other dictionaries."""
         if self.shown is not None:
             self.look(self.shown.prompt, self.shown.answer, self.shown.position)
 
@@ -127,70 +137,71 @@ class Microscope:
         if position != self.reading.position:
             self.look(self.shown.prompt, self.shown.answer, position)
 
-    def _probe(self, exact: int) -> Callable[[int], Probe]:
-        assert self.shown is not None
-        shown, families = self.shown, FAMILIES[self.family]
-        return lambda revision: Probe(
-            revision, shown.prompt, shown.answer, shown.position, families=families, exact=exact
-        )
-
     def _hear_reading(self, event: Event) -> None:
         if isinstance(event, Probed):
-            self.reading, self.exact, self.effect = event.reading, False, None
+            self.reading, self.effect = event.reading, None
+            self.sweeper.begin(event.reading, self.given)
             self._changed(Part.READING)
             self._measure()
-            self._ask_exact()
         elif isinstance(event, Failed):
+            self.sweeper.resume()
             self._failed(event)
 
-    def _ask_exact(self) -> None:
-        if self.shown is not None and not self.exact:
-            self._desk.ask("exact", self._probe(EXACT), self._hear_exact, "Measuring ΔProb")
-
-    def _hear_exact(self, event: Event) -> None:
-        if isinstance(event, Probed) and event.final:
-            self.reading, self.exact = event.reading, True
-            self._changed(Part.READING)
-        elif isinstance(event, Failed):
-            self._failed(event)
+    def when_free(self) -> None:
+        """The session has answered: what nobody waits for may have its turn."""
+        self.sweeper.when_free()
 
     # --- switching off ----------------------------------------------------------------------------------------------
 
     @property
-    def ablation(self) -> Ablation:
-        mode, factor = MODES[self.mode]
-        return Ablation(tuple(self.off), mode, factor, self.positions)
+    def off(self) -> tuple[Unit, ...]:
+        return self.switches.off
+
+    @property
+    def given(self) -> Ablation:
+        """What is switched off while single units are measured."""
+        return self.switches.ablation if self.beside else ALONE
 
     def toggle(self, unit: Unit) -> None:
-        if unit in self.off:
-            del self.off[unit]
-        else:
-            self.off[unit] = None
-        self._changed(Part.SWITCHES)
-        self._measure()
+        self.search.leave()
+        self._switch(self.switches.toggled(unit))
 
     def clear(self) -> None:
+        self.search.leave()
         if self.off:
-            self.off.clear()
-            self._changed(Part.SWITCHES)
+            self._switch(self.switches.with_off(()))
+
+    def cycle_mode(self) -> None:
+        self.search.leave()
+        self._switch(self.switches.next_mode())
+
+    def cycle_positions(self) -> None:
+        self.search.leave()
+        self._switch(self.switches.other_positions())
+
+    def _switch(self, switches: Switches) -> None:
+        """Puts the switches so, and asks what that does, ahead of the redraw and of what else is being measured."""
+        was, self.switches = self.switches.ablation, switches
+        if self.search.step is not None:
+            self._changed(Part.EFFECT)
+        elif switches.ablation != was or self.effect is None or self.effect.ablation != switches.ablation:
             self._measure()
+        else:
+            self._changed(Part.EFFECT)
+        self._changed(Part.SWITCHES)
+        self.sweeper.aim(self.given)
 
     def _measure(self) -> None:
-        """Asks what the ablation does, ahead of exact values that are still being measured."""
+        """Asks what the ablation does."""
         if self.reading is None:
             return
-        waiting = self._desk.asking("exact")
-        if waiting:
-            self._desk.drop("exact")
-        reading, ablation = self.reading, self.ablation
+        reading, ablation = self.reading, self.switches.ablation
         self._desk.ask(
             "ablate",
             lambda revision: Ablate(revision, reading.prompt, reading.answer, ablation, reading.position),
             self._hear_effect,
             "Measuring the ablation",
         )
-        if waiting:
-            self._ask_exact()
 
     def _hear_effect(self, event: Event) -> None:
         if isinstance(event, AblationMeasured):
@@ -211,21 +222,24 @@ class Microscope:
     # --- settings ---------------------------------------------------------------------------------------------------
 
     def cycle_family(self) -> None:
-        self.family = _next(self.family, list(FAMILIES))
+        names = list(FAMILIES)
+        self.family = names[(names.index(self.family) + 1) % len(names)]
         self._changed(Part.SETTINGS)
-        self.look_again()
 
-    def cycle_mode(self) -> None:
-        self.mode = _next(self.mode, list(MODES))
+    def cycle_beside(self) -> None:
+        """Goes from what each unit does alone to what it does beside what is switched off, and back."""
+        self.beside = not self.beside
+        self.sweeper.stopped = False
+        self.sweeper.aim(self.given)
+        self.sweeper.when_free()
         self._changed(Part.SETTINGS)
-        if self.off:
-            self._measure()
 
-    def cycle_positions(self) -> None:
-        self.positions = Positions.ALL if self.positions is Positions.LAST else Positions.LAST
-        self._changed(Part.SETTINGS)
-        if self.off:
-            self._measure()
+    # --- the smallest set -------------------------------------------------------------------------------------------
+
+    def find_set(self) -> None:
+        """Looks for the smallest set of features that carries the answer of the fact in view."""
+        if self.reading is not None:
+            self.search.start(self.reading, self.switches)
 
     # --- edits ------------------------------------------------------------------------------------------------------
 
@@ -257,7 +271,3 @@ class Microscope:
         self._changed(Part.JOURNAL)
         if changed:
             self.look_again()
-
-
-def _next(current: str, names: list[str]) -> str:
-    return names[(names.index(current) + 1) % len(names)]

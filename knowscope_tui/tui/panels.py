@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from textual.screen import Screen
+from textual.timer import Timer
 
 from knowscope_tui.core.memory import MemoryPlan
-from knowscope_tui.core.readings import Positions
+from knowscope_tui.core.readings import Rank, UnitSet
 from knowscope_tui.core.units import Site
 from knowscope_tui.text import probability, token_text
 from knowscope_tui.tui.microscope import FAMILIES, Microscope, Part
-from knowscope_tui.tui.table import SORT_NAMES, SORTS, units_in_view
+from knowscope_tui.tui.table import SORT_NAMES, SORTS, UnitRows
 from knowscope_tui.tui.widgets.answer import AnswerPanel, AnswerView
 from knowscope_tui.tui.widgets.effect import EffectPanel
 from knowscope_tui.tui.widgets.fact import FactPanel
 from knowscope_tui.tui.widgets.header import TopLine
 from knowscope_tui.tui.widgets.heat import HeatMap
-from knowscope_tui.tui.widgets.units import UnitsPanel, UnitsTable
-from knowscope_tui.tui.words import plan_line
+from knowscope_tui.tui.widgets.units import DeltaColumn, UnitsTable
+from knowscope_tui.tui.widgets.units_panel import UnitsPanel
+from knowscope_tui.tui.words import exactly, plan_line
+
+BETWEEN_REDRAWS = 0.15
+"""Seconds between two redraws of the table while a sweep goes on: it is to be watched, not to flicker."""
 
 
 class Panels:
@@ -30,6 +37,9 @@ class Panels:
         self.site: Site | None = None
         self.fresh = True
         """Whether the table starts at its top when it is shown next."""
+        self._rows: UnitRows | None = None
+        self._drawn = 0.0
+        self._redraw: Timer | None = None
 
     def show(self, part: Part) -> None:
         match part:
@@ -41,8 +51,14 @@ class Panels:
                 self._show_reading()
             case Part.EFFECT:
                 self._show_effect()
-            case Part.SWITCHES | Part.SETTINGS:
+            case Part.EXACT:
+                self._show_exact()
+            case Part.SWITCHES:
                 self._show_settings()
+                self.show_units()
+            case Part.SETTINGS:
+                self._show_settings()
+                self._show_sites()
                 self.show_units()
             case Part.JOURNAL:
                 self._screen.query_one(TopLine).show_journal(self._scope.edits, self._scope.unsaved)
@@ -73,54 +89,107 @@ class Panels:
         scope, screen = self._scope, self._screen
         reading, panel, table = scope.reading, screen.query_one(FactPanel), screen.query_one(UnitsTable)
         assert reading is not None
+        self._rows = UnitRows(reading)
         panel.show_reading(reading)
-        screen.query_one(HeatMap).show(reading.sites, scope.info.n_layers if scope.info is not None else 0)
+        self._show_sites()
         table.show_nothing("No unit matches the filter." if reading.units else "No unit is active here.")
         self.show_units()
         self._show_effect()
         if not panel.touched and screen.focused is not None and screen.focused.id == "prompt":
             table.focus()
 
-    def show_units(self) -> None:
-        scope, table = self._scope, self._screen.query_one(UnitsTable)
-        table.show_switches(tuple(scope.off))
+    def _show_sites(self) -> None:
+        """The heat map of the families in view. A site that is not there any more is not picked any more."""
+        scope, heat = self._scope, self._screen.query_one(HeatMap)
         if scope.reading is None:
             return
-        rows = units_in_view(
-            scope.reading,
+        sites = tuple(site for site in scope.reading.sites if site.family in FAMILIES[scope.family])
+        if self.site is not None and self.site not in {site.site for site in sites}:
+            heat.picked = self.site = None
+        heat.show(sites, scope.info.n_layers if scope.info is not None else 0)
+
+    # --- units ------------------------------------------------------------------------------------------------------
+
+    def show_units(self, *, steady: bool = False) -> None:
+        """Shows the units as they are now; with `steady` the table does not scroll, because no person asked for it."""
+        scope, table, panel = self._scope, self._screen.query_one(UnitsTable), self._screen.query_one(UnitsPanel)
+        table.show_switches(scope.off)
+        exact = scope.sweeper.exact
+        if self._rows is None or exact is None:
+            return
+        self._drawn = monotonic()
+        rows = self._rows.in_view(
+            exact.deltas,
             families=FAMILIES[scope.family],
             sort=self.sort,
             text=self.filter,
             site=self.site,
+            beyond=exact.beyond,
             off=scope.off,
+            off_first=scope.beside and self.sort is Rank.DELTA_PROB,
         )
-        table.show(rows, sort=self.sort, exact=scope.exact, fresh=self.fresh)
+        waiting = "…" if scope.sweeper.wanted else "–"
+        delta = DeltaColumn(exact.deltas, exact.measured, exact.given.units, scope.beside, waiting)
+        table.show(rows, delta, sort=self.sort, fresh=self.fresh, steady=steady)
         self.fresh = False
-        shown = f"{len(rows)} shown"
-        panel = self._screen.query_one(UnitsPanel)
-        panel.border_subtitle = f"{self.site} · {shown}" if self.site is not None else shown
+        shown = f"{len(rows):,} shown"
+        panel.show_count(f"{self.site} · {shown}" if self.site is not None else shown)
+        panel.show_measured(exactly(exact, stopped=scope.sweeper.stopped))
+
+    def _show_exact(self) -> None:
+        """Shows what a sweep found: at once when it ended, else not too often."""
+        left = BETWEEN_REDRAWS - (monotonic() - self._drawn)
+        if left <= 0 or not self._scope.sweeper.wanted:
+            self._redraw_units()
+        elif self._redraw is None:
+            self._redraw = self._screen.set_timer(left, self._redraw_units)
+
+    def _redraw_units(self) -> None:
+        if self._redraw is not None:
+            self._redraw.stop()
+            self._redraw = None
+        self.show_units(steady=True)
 
     def _show_settings(self) -> None:
-        scope = self._scope
-        where = "this token" if scope.positions is Positions.LAST else "all tokens"
-        self._screen.query_one(UnitsPanel).show_settings(scope.family, SORT_NAMES[self.sort], scope.mode, where)
-        self._screen.query_one(EffectPanel).show_switches(tuple(scope.off), f"{scope.mode} at {where}")
+        scope, switches = self._scope, self._scope.switches
+        beside = f"beside {len(scope.off)} off" if scope.beside else "alone"
+        self._screen.query_one(UnitsPanel).show_settings(
+            scope.family, SORT_NAMES[self.sort], beside, switches.mode, switches.where
+        )
+        self._screen.query_one(EffectPanel).show_switches(scope.off, f"{switches.mode} at {switches.where}")
+
+    # --- the effect -------------------------------------------------------------------------------------------------
 
     def _show_effect(self) -> None:
         scope, reading, effect = self._scope, self._scope.reading, self._scope.effect
         if reading is None:
             return
+        if scope.search.step is not None:
+            self._show_step(scope.search.step)
+            return
         before = scope.unedited
         self._screen.query_one(EffectPanel).show(effect, before, scope.edits)
         p_now = effect.p_after if effect is not None else reading.p_answer
         was = before or effect
-        view = AnswerView(
-            reading.answer,
-            p_now,
-            was.p_before if was is not None else reading.p_answer,
-            effect.top_after if effect is not None else reading.top_tokens,
-            was.top_before if was is not None else reading.top_tokens,
-            "was: before the edit" if before is not None else "was: all switched on" if scope.off else "",
+        self._show_answer(
+            AnswerView(
+                reading.answer,
+                p_now,
+                was.p_before if was is not None else reading.p_answer,
+                effect.top_after if effect is not None else reading.top_tokens,
+                was.top_before if was is not None else reading.top_tokens,
+                "was: before the edit" if before is not None else "was: all switched on" if scope.off else "",
+            )
         )
+
+    def _show_step(self, step: UnitSet) -> None:
+        """A search goes on: of what its set does, P(answer) alone is known."""
+        reading = self._scope.reading
+        assert reading is not None
+        self._screen.query_one(EffectPanel).show_step(step)
+        was = "was: all switched on"
+        self._show_answer(AnswerView(reading.answer, step.p_after, step.p_before, (), reading.top_tokens, was))
+
+    def _show_answer(self, view: AnswerView) -> None:
         self._screen.query_one(AnswerPanel).show(view)
-        self._screen.query_one(TopLine).show_answer(f"P({token_text(reading.answer)}) {probability(p_now)}")
+        self._screen.query_one(TopLine).show_answer(f"P({token_text(view.answer)}) {probability(view.p_now)}")

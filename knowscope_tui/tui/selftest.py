@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from knowscope_tui.core.checks import SelfTest
 from knowscope_tui.session.protocol import Event, Failed, RunSelfTest, SelfTested, Stopped
-from knowscope_tui.tui.desk import Desk
+from knowscope_tui.tui.desk import Desk, Urgency
 
 _SLOT = "selftest"
 
@@ -32,9 +32,9 @@ class SelfTester:
 
     def when_free(self) -> None:
         """The model is free: asks for the test, if it is wanted."""
-        if not self._wanted or self._desk.doing is not None or self._desk.asking(_SLOT):
+        if not self._wanted or not self._desk.takes(Urgency.SELFTEST):
             return
-        self._desk.ask(_SLOT, RunSelfTest, self._hear, "Testing", background=True)
+        self._desk.ask(_SLOT, RunSelfTest, self._hear, "Testing", urgency=Urgency.SELFTEST)
         self._changed()
 
     @property

@@ -1,51 +1,95 @@
-"""Which units the table shows and in what order, and how wide its columns are. Plain functions on plain values."""
+"""Which units the table shows and in what order, and how wide its columns are. Plain values, no widget."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 
-from knowscope_tui.core.readings import Rank, Reading, UnitReading
+from knowscope_tui.core.readings import Rank, Reading
 from knowscope_tui.core.units import Family, Site, Unit
 
 SORTS = (Rank.DELTA_PROB, Rank.ATTRIBUTION, Rank.ACTIVATION)
 SORT_NAMES = {Rank.DELTA_PROB: "ΔProb", Rank.ATTRIBUTION: "attribution", Rank.ACTIVATION: "activation"}
 
 
-def units_in_view(
-    reading: Reading,
-    *,
-    families: Collection[Family],
-    sort: Rank,
-    text: str = "",
-    site: Site | None = None,
-    off: Iterable[Unit] = (),
-) -> list[UnitReading]:
-    """The units of `reading` that match every word of `text` and the site, strongest first.
+@dataclass(frozen=True)
+class UnitRow:
+    """A unit as the table knows it. A figure is None where the unit is not in the reading."""
 
-    Switched-off units that the reading does not hold come first: they act, so they must be there to be switched on.
-    """
-    words = text.lower().split()
-
-    def matches(unit: Unit) -> bool:
-        name = str(unit)
-        return (site is None or unit.site == site) and all(word in name for word in words)
-
-    held = {row.unit for row in reading.units}
-    absent = [UnitReading(unit, reading.position, 0.0, 0.0) for unit in off if unit not in held]
-    rows = [row for row in reading.units if row.unit.family in families]
-    return [
-        row for row in absent + sorted(rows, key=lambda row: _strength(row, sort), reverse=True) if matches(row.unit)
-    ]
+    unit: Unit
+    name: str
+    activation: float | None = None
+    attribution: float | None = None
+    selected: bool = False
 
 
-def _strength(row: UnitReading, sort: Rank) -> tuple[bool, float, float]:
-    """A unit without a measured ΔProb comes after those that have one, by attribution."""
+class UnitRows:
+    """The units of one reading, strongest by attribution first, each made into a row once."""
+
+    def __init__(self, reading: Reading) -> None:
+        by_attribution = sorted(reading.units, key=lambda row: row.attribution, reverse=True)
+        self._listed = {
+            row.unit: UnitRow(row.unit, str(row.unit), row.activation, row.attribution, row.selected)
+            for row in by_attribution
+        }
+        self._others: dict[Unit, UnitRow] = {}
+
+    def _row(self, unit: Unit) -> UnitRow:
+        """The row of `unit`, made now if the reading does not list it."""
+        row = self._listed.get(unit) or self._others.get(unit)
+        if row is None:
+            row = self._others[unit] = UnitRow(unit, str(unit))
+        return row
+
+    def in_view(
+        self,
+        deltas: Mapping[Unit, float],
+        *,
+        families: Collection[Family],
+        sort: Rank,
+        text: str = "",
+        site: Site | None = None,
+        beyond: Iterable[Unit] = (),
+        off: Iterable[Unit] = (),
+        off_first: bool = False,
+    ) -> list[UnitRow]:
+        """The units that match every word of `text` and the site, strongest first.
+
+        `deltas` holds exact ΔProb; `beyond` are units with one that the reading does not list. A switched-off unit
+        that would not be there comes first, and with `off_first` all of them do: they act, so they must be there to be
+        switched on.
+        """
+        words = text.lower().split()
+        listed = [row for row in self._listed.values() if row.unit.family in families]
+        rows = listed + [self._row(unit) for unit in beyond if unit.family in families]
+        pinned = [
+            self._row(unit) for unit in off if off_first or unit.family not in families or unit not in self._listed
+        ]
+        if pinned:
+            apart = {row.unit for row in pinned}
+            rows = [row for row in rows if row.unit not in apart]
+        rows = pinned + _sorted(rows, sort, deltas)
+        if not words and site is None:
+            return rows
+        return [
+            row for row in rows if (site is None or row.unit.site == site) and all(word in row.name for word in words)
+        ]
+
+
+def _sorted(rows: list[UnitRow], sort: Rank, deltas: Mapping[Unit, float]) -> list[UnitRow]:
+    """`rows`, which come by attribution, in the order of `sort`: units without a figure after those that have one."""
+    if sort is Rank.ATTRIBUTION:
+        return rows
     if sort is Rank.ACTIVATION:
-        return True, row.activation, row.attribution
-    if sort is Rank.ATTRIBUTION or row.delta_prob is None:
-        return sort is Rank.ATTRIBUTION, row.attribution, row.activation
-    return True, row.delta_prob, row.attribution
+        return _strongest_first([(row.activation, row) for row in rows])
+    return _strongest_first([(deltas.get(row.unit), row) for row in rows])
+
+
+def _strongest_first(pairs: list[tuple[float | None, UnitRow]]) -> list[UnitRow]:
+    known = [(value, row) for value, row in pairs if value is not None]
+    known.sort(key=itemgetter(0), reverse=True)  # Keeps the order by attribution among equals.
+    return [row for _value, row in known] + [row for value, row in pairs if value is None]
 
 
 @dataclass(frozen=True)
@@ -58,7 +102,7 @@ class Columns:
     attribution: bool = True
 
     LEFT = 7
-    NUMBER = 5
+    NUMBER = 6
     GAP = 2
 
     @classmethod

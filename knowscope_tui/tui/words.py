@@ -1,12 +1,15 @@
-"""What is open, what it takes and what the self-test made of it, each in a line. Plain functions on plain values."""
+"""What is open, what it takes, what the self-test made of it and what was measured, each in a line. Plain functions on
+plain values."""
 
 from __future__ import annotations
 
 from knowscope_tui.core.checks import SelfTest
 from knowscope_tui.core.dictionaries import width_label
 from knowscope_tui.core.memory import MemoryPlan, Need, Place
+from knowscope_tui.core.readings import UnitSet
 from knowscope_tui.session.protocol import ModelInfo
-from knowscope_tui.text import count, figure, file_size, visible
+from knowscope_tui.text import count, cut, figure, file_size, probability, token_text, visible
+from knowscope_tui.tui.effects import Exact
 
 
 def model_parts(info: ModelInfo) -> list[tuple[str, int]]:
@@ -77,6 +80,37 @@ def model_problems(test: SelfTest) -> list[str]:
     """What is wrong with the model itself, each in a sentence."""
     differs = f"Looking changes the model: logits differ by up to {figure(test.parity)} from a plain forward."
     return [visible(sentence) for sentence in ((differs,) if test.parity != 0 else ()) + test.problems]
+
+
+def exactly(exact: Exact, *, stopped: bool) -> tuple[str, ...]:
+    """How many units have an exact ΔProb, ever shorter."""
+    beside = f" beside {len(exact.given.units)} off" if exact.given.units else ""
+    if exact.whole:
+        return f"all {exact.measured:,} exact{beside}", f"all exact{beside}", "all exact"
+    some = f"{exact.measured:,} of {exact.active:,} exact"
+    if stopped:
+        return f"stopped: {some}{beside}, r goes on", f"stopped: {some}", some
+    (features, all_features), (neurons, all_neurons) = exact.features, exact.neurons
+    if not features or neurons or exact.ended:
+        of = f"exact: {features:,} features, {neurons:,} of {all_neurons:,} neurons"
+    else:
+        of = f"{features:,} of {all_features:,} features exact"
+    return f"{of}{beside}", of, f"{some}{beside}", some
+
+
+def set_found(found: UnitSet) -> str:
+    """What a search for the smallest set came to, in a sentence."""
+    answer = f"P({cut(token_text(found.answer), 20)})"
+    before, after = probability(found.p_before), probability(found.p_after)
+    if not found.units:
+        if found.reached:
+            return f"Nothing needs to be switched off: {answer} is {before} already."
+        return f"No feature here lowers {answer}: it stays at {before}."
+    how_many = count(len(found.units), "feature")
+    brings = "brings" if len(found.units) == 1 else "bring"
+    if found.reached:
+        return f"{how_many} {brings} {answer} from {before} to {after}."
+    return f"Even {how_many} only {brings} {answer} from {before} to {after}."
 
 
 def done(fraction: float | None) -> str:

@@ -3,7 +3,7 @@ with one another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,9 @@ from knowscope_tui.core.readings import (
     Reading,
     SiteReading,
     TokenProb,
+    UnitEffect,
     UnitReading,
+    UnitSet,
 )
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.errors import DictionaryError
@@ -122,7 +124,16 @@ class StandInScope:
                 SiteReading(Site(2, SiteKind.MLP_ACT), Family.NEURON, 512, 0.1, 8.1),
             ),
             ranked_by=rank,
+            beside=tuple(asked["beside"]),
+            p_beside=0.12 if asked["beside"] else None,
         )
+
+    def smallest_set(self, prompt: str, answer: str | None, *, below: float, **asked: Any) -> Iterator[UnitSet]:
+        self.asked = asked | {"below": below}
+        first, second = Unit.feature(3, SiteKind.RESID_POST, 17), Unit.neuron(2, 345)
+        steps = (UnitEffect(first, 0.4, 0.59), UnitEffect(second, 0.01, 0.99))
+        yield UnitSet(prompt, "Paris", below, 0.98, 0.4, steps[:1], (first,))
+        yield UnitSet(prompt, "Paris", below, 0.98, 0.01, steps, (second,), final=True)
 
     def ablate(
         self,

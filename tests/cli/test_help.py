@@ -29,6 +29,8 @@ def _verbs(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[st
 
 EVERY_VERB = list(_verbs(main))
 GROUPS = ("demo", "saes", "cache")
+WITHOUT_MODEL = ("bench",)
+"""Verbs that open no model of a person's."""
 
 
 def test_every_verb_is_there() -> None:
@@ -51,8 +53,10 @@ def test_help_shows_an_example_that_names_the_verb(run: Run, words: tuple[str, .
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("words", [words for words in EVERY_VERB if words[0] not in GROUPS], ids=" ".join)
-def test_every_verb_has_the_shared_options(run: Run, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "words", [words for words in EVERY_VERB if words[0] not in (*GROUPS, *WITHOUT_MODEL)], ids=" ".join
+)
+def test_every_verb_that_opens_a_model_has_the_shared_options(run: Run, words: tuple[str, ...]) -> None:
     own, _model, rest = run(*words, "--help").stdout.partition("\nModel:\n")
     model, _dictionaries, dictionaries = rest.partition("\nDictionaries:\n")
     assert "--json" in own

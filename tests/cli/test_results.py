@@ -37,9 +37,37 @@ def test_probe_passes_its_options_on(run: Run, stand_in: StandInScope) -> None:
     assert asked["neuron_attribution"] is NeuronAttribution.INTEGRATED
 
 
-def test_exact_is_as_many_as_top(run: Run, stand_in: StandInScope) -> None:
+def test_without_options_everything_is_ranked_by_its_exact_effect(run: Run, stand_in: StandInScope) -> None:
     run("probe", PROMPT, "--top", "7")
-    assert stand_in.asked["exact"] == 7
+    asked = stand_in.asked
+    assert (asked["rank"], asked["exact"], asked["neuron_seconds"], asked["top"]) == (Rank.DELTA_PROB, None, 10.0, 7)
+    assert list(asked["beside"]) == []
+
+
+def test_probe_beside_units_says_what_is_off(run: Run, stand_in: StandInScope) -> None:
+    result = run("probe", PROMPT, "--beside", "3.resid_post.f17", "--beside", "3.resid_post.f17")
+    assert list(stand_in.asked["beside"]) == [Unit.feature(3, SiteKind.RESID_POST, 17)]
+    assert "ΔProb with 3.resid_post.f17 off, which leaves P 0.120" in result.stdout
+
+
+def test_greedy_for_a_person(run: Run, stand_in: StandInScope) -> None:
+    result = run("greedy", PROMPT, "--below", "5%", "--most", "4", "--kinds", "features,neurons")
+    assert stand_in.asked["below"] == 0.05
+    assert (stand_in.asked["most"], stand_in.asked["families"]) == (4, (Family.FEATURE, Family.NEURON))
+    assert "1 unit brings P(Paris) from 0.980 to 0.010." in result.stdout
+    assert "--unit 2.mlp_act.n345" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_greedy_that_does_not_reach_its_target_says_so(run: Run, stand_in: StandInScope) -> None:
+    assert "which is not below 0.001" in run("greedy", PROMPT, "--below", "0.001").stdout
+
+
+def test_greedy_as_json(run: Run, stand_in: StandInScope) -> None:
+    found = strict_json(run("greedy", PROMPT, "--json").stdout)
+    assert found["units"] == ["2.mlp_act.n345"]
+    assert (found["p_before"], found["p_after"], found["reached"], found["below"]) == (0.98, 0.01, True, 0.05)
+    assert [step["unit"] for step in found["steps"]] == ["3.resid_post.f17", "2.mlp_act.n345"]
 
 
 def test_probe_for_a_person(run: Run, stand_in: StandInScope) -> None:

@@ -29,7 +29,7 @@ def long_question(lm: LanguageModel, facts: list[Fact]) -> Question:
     """A question whose answer is several tokens: the first that the model itself gives and spells in the same way."""
     for fact in facts:
         prompt = lm.ask(fact.prompt, fact.answer)
-        answer = continuation(lm, prompt, {}, 3)
+        answer = continuation(lm, prompt, 3)
         if len(answer.split()) > 1 and know(lm, [lm.ask(fact.prompt, answer)])[0].top:
             chosen = lm.ask(fact.prompt, answer)
             assert len(chosen.answer_ids) == 3

@@ -11,14 +11,14 @@ from torch import Tensor
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.readings import Ablation, Mode, Positions
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
-from knowscope_tui.engine.ablate import ablation_changes, measure_ablation, sweep
+from knowscope_tui.engine.ablate import ablation_changes, measure_ablation
 from knowscope_tui.engine.answers import forward, probability
 from knowscope_tui.engine.evaluate import mean_activations
 from knowscope_tui.engine.hooks import capture, intervene
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.sites import down_proj
-from knowscope_tui.errors import Cancelled, UsageError
+from knowscope_tui.errors import UsageError
 from tests.tiny import D_MLP, D_SAE, DICTIONARY_KINDS, LAYERS, activations, active_features, plain_logits
 
 FEATURE_SITES = [Site(layer, kind) for layer, kind in product(range(LAYERS), DICTIONARY_KINDS)]
@@ -279,40 +279,6 @@ def test_ablating_a_feature_takes_away_its_activation_times_its_decoder_row(
         z = dictionary.encode(plain[question.last])[unit.index]
         expected = -z * dictionary.decoder[unit.index]
         torch.testing.assert_close((after - plain)[question.last], expected, rtol=1e-4, atol=1e-4)
-
-
-# --- the sweep ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("which", "batch"), [("question", 64), ("long_question", 7)])
-def test_a_sweep_equals_measuring_each_unit_alone(
-    lm: LanguageModel, library: Library, request: pytest.FixtureRequest, which: str, batch: int
-) -> None:
-    """Features at every kind of site and neurons in every layer, in mixed order, also for answers of many tokens."""
-    asked: Question = request.getfixturevalue(which)
-    units = [unit for site in FEATURE_SITES for unit in active_features(lm, library.at(site), asked)[:3]]
-    units += [Unit.neuron(layer, index) for layer in range(LAYERS) for index in (0, 20, D_MLP - 1)]
-    units = units[::2] + units[1::2]
-    cache = {site: h[None] for site, h in activations(lm, asked, sorted({unit.site for unit in units})).items()}
-    found = sweep(lm, library, asked, units, cache, asked.last, most=batch)
-    alone = [measure_ablation(lm, library, asked, Ablation((unit,))).p_after for unit in units]
-    before = probability(plain_logits(lm, asked), asked)
-    assert found == pytest.approx(alone, abs=1e-5, rel=1e-4)
-    assert max(abs(p / before - 1) for p in alone) > 0.1
-
-
-def test_a_cancelled_sweep_leaves_no_hook(lm: LanguageModel, library: Library, question: Question) -> None:
-    units = [Unit.neuron(0, index) for index in range(10)]
-    cache = {site: h[None] for site, h in activations(lm, question, [units[0].site]).items()}
-    seen: list[int] = []
-
-    def cancel(done: int) -> None:
-        seen.append(done)
-        raise Cancelled
-
-    with pytest.raises(Cancelled):
-        sweep(lm, library, question, units, cache, question.last, most=4, on_batch=cancel)
-    assert seen == [4]
 
 
 # --- what is measured -----------------------------------------------------------------------------------------------

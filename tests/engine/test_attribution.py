@@ -11,12 +11,12 @@ from knowscope_tui.core.readings import Ablation, Mode
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.engine.ablate import ablation_changes
 from knowscope_tui.engine.answers import answer_log_prob, forward, probability
-from knowscope_tui.engine.attribution import feature_attribution, gradients, integrated_gradients
+from knowscope_tui.engine.attribution import integrated_gradients, unit_attribution
 from knowscope_tui.engine.hooks import intervene
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.errors import Cancelled
-from tests.tiny import D_MLP, DICTIONARY_KINDS, LAYERS, activations, plain_logits
+from tests.tiny import D_MLP, DICTIONARY_KINDS, LAYERS, activations, plain_logits, traced
 
 SITES = [Site(layer, kind) for layer, kind in product(range(LAYERS), SiteKind)]
 LAST_LAYER = LAYERS - 1
@@ -33,20 +33,20 @@ def test_gradients_come_with_the_plain_models_logits_and_activations(
     lm: LanguageModel, request: pytest.FixtureRequest, which: str
 ) -> None:
     asked: Question = request.getfixturevalue(which)
-    logits, cache, slopes = gradients(lm, asked, SITES)
-    assert torch.equal(logits, plain_logits(lm, asked))
+    trace = traced(lm, asked, SITES)
+    torch.testing.assert_close(trace.logits[0], plain_logits(lm, asked)[asked.last :], rtol=1e-4, atol=1e-4)
     plain = activations(lm, asked, SITES)
     for site in SITES:
-        assert torch.equal(cache[site][0], plain[site])
-        assert slopes[site].shape == cache[site].shape
-        assert not cache[site].requires_grad
+        assert torch.equal(trace.activations[site][0], plain[site][asked.last])
+        assert trace.slopes[site].shape == trace.activations[site].shape
+        assert not trace.activations[site].requires_grad
 
 
 def test_gradients_need_no_sites_and_work_inside_no_grad(lm: LanguageModel, question: Question) -> None:
     with torch.no_grad():
-        _logits, cache, slopes = gradients(lm, question, [])
-        assert cache == slopes == {}
-        _logits, _cache, slopes = gradients(lm, question, SITES[:1])
+        empty = traced(lm, question, [])
+        assert empty.activations == empty.slopes == {}
+        slopes = traced(lm, question, SITES[:1]).slopes
     assert slopes[SITES[0]].abs().max() > 0
 
 
@@ -60,14 +60,8 @@ def test_gradient_times_activation_is_the_finite_difference_of_log_p(
     h = 2e-2
     for layer in range(LAYERS):
         site = Site(layer, kind)
-        _logits, cache, slopes = gradients(lm, asked, [site])
-        activation, slope = cache[site][0, asked.last], slopes[site][0, asked.last]
-        if kind is SiteKind.MLP_ACT:
-            attribution, family = activation * slope, Family.NEURON
-        else:
-            dictionary = library.at(site)
-            attribution = feature_attribution(dictionary, activation, dictionary.encode(activation), slope)
-            family = Family.FEATURE
+        attribution = unit_attribution(library, site, traced(lm, asked, [site]))[1][0]
+        family = Family.NEURON if kind is SiteKind.MLP_ACT else Family.FEATURE
         for index in attribution.abs().topk(3).indices.tolist():
             unit = Unit(site, family, index)
             up = log_p_with_unit_scaled(lm, library, asked, unit, 1 + h)
@@ -77,10 +71,8 @@ def test_gradient_times_activation_is_the_finite_difference_of_log_p(
 
 def test_features_that_do_not_fire_have_no_attribution(lm: LanguageModel, library: Library, question: Question) -> None:
     site = Site(1, SiteKind.RESID_POST)
-    _logits, cache, slopes = gradients(lm, question, [site])
-    h = cache[site][0, question.last]
-    f = library.at(site).encode(h)
-    attribution = feature_attribution(library.at(site), h, f, slopes[site][0, question.last])
+    f, attribution = unit_attribution(library, site, traced(lm, question, [site]))
+    assert torch.equal(f, library.at(site).encode(activations(lm, question, [site])[site][question.last])[None])
     assert torch.equal(attribution == 0, f == 0)
 
 
@@ -115,9 +107,9 @@ def test_a_layers_attributions_cancel_since_the_norm_after_the_mlp_undoes_scalin
     """Gemma-2 normalizes what `down_proj` writes: scaling all neurons of a layer together changes nothing."""
     found = integrated_gradients(lm, question, question.last)
     sites = [Site(layer, SiteKind.MLP_ACT) for layer in range(LAYERS)]
-    _logits, cache, slopes = gradients(lm, question, sites)
+    trace = traced(lm, question, sites)
     for site in sites:
-        for attribution in (found[site], (cache[site] * slopes[site])[0, question.last]):
+        for attribution in (found[site], unit_attribution(Library(), site, trace)[1][0]):
             assert abs(float(attribution.sum())) < 1e-2 * float(attribution.abs().sum())
 
 

@@ -11,14 +11,14 @@ from torch import Tensor
 from knowscope_tui.core.edits import EditPlan, EditSpec, Method
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
-from knowscope_tui.engine.attribution import feature_attribution, gradients
+from knowscope_tui.engine.attribution import unit_attribution
 from knowscope_tui.engine.editing import DEFAULT_TAU2, EDITABLE_KINDS, WeightDelta, plan_edit
 from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.sites import down_proj
 from knowscope_tui.errors import EditError, UsageError
-from tests.tiny import D_MLP, D_MODEL, LAYERS, activations, active_features, plain_logits
+from tests.tiny import D_MLP, D_MODEL, LAYERS, activations, active_features, plain_logits, traced
 
 EPS = 1e-6
 
@@ -234,12 +234,10 @@ def test_the_units_are_the_strongest_by_attribution_at_the_site(
 ) -> None:
     plan, _deltas = plan_edit(lm, library, EditSpec((fact,), site=SiteKind.RESID_POST, top=6))
     sites = [Site(layer, SiteKind.RESID_POST) for layer in range(LAYERS)]
-    _logits, cache, slopes = gradients(lm, question, sites)
+    trace = traced(lm, question, sites)
     found: list[tuple[float, Unit]] = []
     for site in sites:
-        h = cache[site][0, question.last]
-        z = library.at(site).encode(h)
-        attribution = feature_attribution(library.at(site), h, z, slopes[site][0, question.last])
+        attribution = unit_attribution(library, site, trace)[1][0]
         found += [(float(value), Unit(site, Family.FEATURE, index)) for index, value in enumerate(attribution)]
     found.sort(key=lambda pair: -pair[0])
     assert plan.units == tuple(unit for _value, unit in found[:6])
@@ -250,8 +248,8 @@ def test_the_neurons_method_takes_the_strongest_neurons(
 ) -> None:
     plan, _deltas = plan_edit(lm, library, EditSpec((fact,), Method.NEURONS, top=3))
     sites = [Site(layer, SiteKind.MLP_ACT) for layer in range(LAYERS)]
-    _logits, cache, slopes = gradients(lm, question, sites)
-    table = torch.stack([(cache[site] * slopes[site])[0, question.last] for site in sites]).flatten()
+    trace = traced(lm, question, sites)
+    table = torch.stack([(trace.activations[site] * trace.slopes[site])[0] for site in sites]).flatten()
     expected = [Unit.neuron(index // D_MLP, index % D_MLP) for index in table.topk(3).indices.tolist()]
     assert list(plan.units) == expected
 

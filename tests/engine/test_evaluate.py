@@ -201,10 +201,10 @@ def test_a_continuation_is_what_hugging_face_generates(lm: LanguageModel, questi
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, use_cache=False
     )[0]
     expected = lm.tokenizer.decode(whole, skip_special_tokens=True)
-    assert question.prompt + continuation(lm, question, {}, 8) == expected
+    assert question.prompt + continuation(lm, question, 8) == expected
 
 
 def test_a_continuation_ends_with_the_context(lm: LanguageModel) -> None:
     nearly_full = lm.ask("7" * (CONTEXT - 4), "5")
     room = CONTEXT - len(nearly_full.prompt_ids)
-    assert continuation(lm, nearly_full, {}, 100) == continuation(lm, nearly_full, {}, room)
+    assert continuation(lm, nearly_full, 100) == continuation(lm, nearly_full, room)

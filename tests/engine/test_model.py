@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from knowscope_tui.engine.host import cores, use_cores
 from knowscope_tui.engine.loading import base_folder, load_model, pick_device, pick_dtype
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.errors import DeviceError, HubError, ModelNotLoaded, PromptError
@@ -230,9 +232,28 @@ def test_a_device_or_dtype_that_does_not_exist_is_refused() -> None:
         pick_dtype("int3", torch.device("cpu"))
 
 
-def test_auto_is_float32_on_the_cpu_and_bfloat16_on_a_gpu() -> None:
-    assert pick_dtype("auto", torch.device("cpu")) is torch.float32
-    assert pick_dtype("auto", torch.device("cuda")) is torch.bfloat16
+@pytest.mark.parametrize("amx", [False, True])
+def test_auto_is_bfloat16_where_that_is_fast_and_on_the_cpu_only_for_weights_that_are_stored_so(
+    monkeypatch: pytest.MonkeyPatch, amx: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert pick_dtype("auto", gpu) is torch.bfloat16
+    assert pick_dtype("auto", cpu, torch.float32) is torch.float32
+    assert pick_dtype("auto", cpu, torch.bfloat16) is (torch.bfloat16 if amx else torch.float32)
+    assert pick_dtype("bfloat16", cpu) is torch.bfloat16
+
+
+def test_torch_computes_on_the_cores_there_are_unless_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    use_cores()
+    assert asked == []
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    use_cores()
+    assert asked == [cores()]
+    assert 1 <= cores() <= (os.cpu_count() or 1)
 
 
 # --- loading --------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from knowscope_tui.core.dictionaries import DictionarySource
 from knowscope_tui.core.edits import EditSpec, Method
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.readings import Ablation, Rank
-from knowscope_tui.core.units import SiteKind, Unit
+from knowscope_tui.core.units import Family, SiteKind, Unit
 from knowscope_tui.errors import Cancelled, EditError, UsageError
 from knowscope_tui.session import protocol
 from knowscope_tui.session.protocol import Event, Request, SourceSpec
@@ -86,20 +86,65 @@ def test_opening_tells_what_is_open(source: SourceSpec) -> None:
     ]
 
 
-def test_probing_tells_twice_when_exact_values_are_asked_for(session: Session, facts: list[Fact]) -> None:
-    events = put(session, protocol.Probe(3, facts[0].prompt, top=20, exact=20))
-    early, late = only(events, protocol.Probed)
-    assert (early.final, late.final) == (False, True)
-    assert all(row.delta_prob is None for row in early.reading.units)
-    assert all(row.delta_prob is not None for row in late.reading.units)
-    assert early.reading.answer == late.reading.answer == facts[0].answer
-    assert only(events, protocol.Progress)
-
-
-def test_probing_tells_once_without_exact_values(session: Session, facts: list[Fact]) -> None:
-    (probed,) = results(put(session, protocol.Probe(3, facts[0].prompt, exact=0)))
+def test_probing_tells_every_active_feature_by_attribution(session: Session, facts: list[Fact]) -> None:
+    (probed,) = results(put(session, protocol.Probe(3, facts[0].prompt)))
     assert isinstance(probed, protocol.Probed)
-    assert probed.final
+    reading = probed.reading
+    assert reading.answer == facts[0].answer
+    assert reading.ranked_by is Rank.ATTRIBUTION
+    features = [row for row in reading.units if row.unit.family is Family.FEATURE]
+    assert len(features) == sum(site.active for site in reading.sites if site.family is Family.FEATURE)
+    assert all(row.delta_prob is None for row in reading.units)
+
+
+def sweep_of(fact: Fact, given: Ablation = Ablation(), neuron_seconds: float = 60.0) -> protocol.SweepUnits:
+    return protocol.SweepUnits(1, fact.prompt, fact.answer, given=given, neuron_seconds=neuron_seconds)
+
+
+def test_a_sweep_measures_every_active_unit(session: Session, facts: list[Fact]) -> None:
+    (probed,) = only(put(session, protocol.Probe(3, facts[0].prompt)), protocol.Probed)
+    events = put(session, sweep_of(facts[0]))
+    parts = [event.part for event in only(events, protocol.Swept)]
+    found = {effect.unit: effect for part in parts for effect in part.effects}
+    assert parts[-1].measured == parts[-1].active == len(found)
+    assert len(found) == sum(site.active for site in probed.reading.sites)
+    assert only(events, protocol.Progress)[-1].fraction == 1.0
+    strongest = max(found.values(), key=lambda effect: effect.delta_prob)
+    measured = put(
+        session, protocol.Ablate(4, facts[0].prompt, facts[0].answer, Ablation((strongest.unit,)), continuation=0)
+    )
+    (effect,) = [event.effect for event in only(measured, protocol.AblationMeasured)]
+    assert strongest.p_after == pytest.approx(effect.p_after, abs=1e-5)
+    assert strongest.delta_prob == pytest.approx(effect.delta_prob, abs=1e-4)
+
+
+def test_a_sweep_without_time_for_neurons_measures_features(session: Session, facts: list[Fact]) -> None:
+    parts = [event.part for event in only(put(session, sweep_of(facts[1], neuron_seconds=0)), protocol.Swept)]
+    assert {effect.unit.family for part in parts for effect in part.effects} == {Family.FEATURE}
+    assert parts[-1].measured < parts[-1].active
+
+
+def test_a_sweep_beside_what_is_off_is_relative_to_that(session: Session, facts: list[Fact]) -> None:
+    given = Ablation((Unit.neuron(1, 3), Unit.neuron(1, 9)))
+    parts = [event.part for event in only(put(session, sweep_of(facts[0], given, 0)), protocol.Swept)]
+    alone = put(session, protocol.Ablate(4, facts[0].prompt, facts[0].answer, given, continuation=0))
+    (effect,) = [event.effect for event in only(alone, protocol.AblationMeasured)]
+    assert {part.given for part in parts} == {given}
+    assert parts[-1].p_before == pytest.approx(effect.p_after, abs=1e-6)
+    one = parts[-1].effects[-1]
+    assert one.delta_prob == pytest.approx((effect.p_after - one.p_after) / effect.p_after, abs=1e-4)
+
+
+def test_the_smallest_set_is_told_step_by_step(session: Session, facts: list[Fact]) -> None:
+    request = protocol.FindSet(5, facts[0].prompt, facts[0].answer, below=0.05)
+    told = only(put(session, request), protocol.SetFound)
+    assert [event.final for event in told] == [False] * (len(told) - 1) + [True]
+    assert [len(event.found.steps) for event in told[:-1]][:2] == [1, 2][: len(told) - 1]
+    found = told[-1].found
+    off = put(session, protocol.Ablate(6, facts[0].prompt, facts[0].answer, Ablation(found.units), continuation=0))
+    (effect,) = [event.effect for event in only(off, protocol.AblationMeasured)]
+    assert found.p_after == pytest.approx(effect.p_after, abs=1e-5)
+    assert found.reached == (effect.p_after <= 0.05)
 
 
 def test_ablating_tells_the_effect_at_once_and_the_continuations_after(session: Session, facts: list[Fact]) -> None:
@@ -157,17 +202,21 @@ def stop_at(call: int) -> Callable[[], None]:
     return check
 
 
-@pytest.mark.parametrize("call", [1, 2, 3])
-def test_a_sweep_stopped_on_the_way_leaves_the_model_without_hooks(
+@pytest.mark.parametrize("call", [1, 2, 9])
+def test_a_sweep_stopped_on_the_way_leaves_no_hook_and_goes_on_where_it_was(
     session: Session, facts: list[Fact], call: int
 ) -> None:
+    whole = only(put(session, sweep_of(facts[2])), protocol.Swept)[-1].part
+    session._open._looking.forget()
     events: list[Event] = []
-    request = protocol.Probe(1, facts[0].prompt, rank=Rank.DELTA_PROB, exact=200)
     with pytest.raises(Cancelled):
-        session.handle(request, events.append, stop_at(call))
-    assert [event.final for event in only(events, protocol.Probed)] == [False]
-    assert len(only(events, protocol.Progress)) == call - 1
+        session.handle(sweep_of(facts[2]), events.append, stop_at(call))
     assert hook_count(session._open._lm.model) == 0
+    known = len(session._open._looking.look(facts[2].prompt, facts[2].answer).measured())
+    assert known < whole.active
+    parts = [event.part for event in only(put(session, sweep_of(facts[2])), protocol.Swept)]
+    found = [effect.unit for part in parts for effect in part.effects]
+    assert len(found) == len(set(found)) == whole.active
 
 
 @pytest.mark.parametrize("call", [1, 2, 3])
@@ -211,7 +260,7 @@ def test_a_failed_opening_keeps_what_was_open(session: Session, tmp_path: Path, 
 
     with pytest.raises(ModelNotLoaded):
         put(session, protocol.Open(1, SourceSpec(str(tmp_path))))
-    assert only(put(session, protocol.Probe(2, facts[0].prompt, exact=0)), protocol.Probed)
+    assert only(put(session, protocol.Probe(2, facts[0].prompt)), protocol.Probed)
 
 
 def test_a_request_that_no_session_knows_is_refused(session: Session) -> None:
@@ -232,7 +281,7 @@ def test_through_the_runner_every_request_ends_in_exactly_one_way(source: Source
     runner = Runner(Session, heard.put)
     runner.start()
     bad = protocol.Ablate(2, facts[0].prompt, facts[0].answer, Ablation((Unit.neuron(99, 1),)))
-    good = protocol.Probe(4, facts[0].prompt, exact=0)
+    good = protocol.Probe(4, facts[0].prompt)
     for request in (protocol.Open(1, source), bad, protocol.Probe(3, "  "), good):
         runner.submit(request)
         ended: list[Event] = []

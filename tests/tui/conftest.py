@@ -16,6 +16,7 @@ from textual.widgets import Static
 from knowscope_tui.core.units import Unit
 from knowscope_tui.session.protocol import Request, SourceSpec
 from knowscope_tui.tui.app import KnowscopeApp
+from knowscope_tui.tui.effects import Exact
 from knowscope_tui.tui.microscope import Microscope
 from knowscope_tui.tui.widgets.units import UnitsTable
 from tests.tui.shelf import ShelfStandIn
@@ -44,6 +45,17 @@ class Driven:
     @property
     def units(self) -> list[Unit]:
         return [row.unit for row in self.table._rows]
+
+    @property
+    def exact(self) -> Exact:
+        """What is known of single units, beside what is in view."""
+        assert self.scope.sweeper.exact is not None
+        return self.scope.sweeper.exact
+
+    @property
+    def title(self) -> str:
+        """The title of the units' panel, which says how much is measured."""
+        return str(self.app.main.query_one("#units-panel").border_title)
 
     async def until(self, holds: Callable[[], object], what: str = "") -> None:
         """Waits until `holds` does; fails after ten seconds."""

@@ -19,7 +19,19 @@ from knowscope_tui.core.edits import (
 )
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.memory import MemoryPlan, Need, Place
-from knowscope_tui.core.readings import Ablation, Effect, Mode, Reading, SiteReading, TokenProb, UnitReading
+from knowscope_tui.core.readings import (
+    Ablation,
+    Effect,
+    Mode,
+    Rank,
+    Reading,
+    SiteReading,
+    SweepPart,
+    TokenProb,
+    UnitEffect,
+    UnitReading,
+    UnitSet,
+)
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.errors import DictionaryError, KnowscopeError, PromptError, SaveError
 from knowscope_tui.session import protocol
@@ -156,9 +168,20 @@ def _sites(rows: list[UnitReading]) -> tuple[SiteReading, ...]:
     )
 
 
+UNLISTED = (Unit.neuron(5, 7), Unit.neuron(5, 8))
+"""Active neurons that no reading lists: one that matters, and one that does not."""
+
+
 def delta_prob(unit: Unit) -> float:
     """What switching this unit alone off loses."""
+    if unit in UNLISTED:
+        return 0.44 if unit == UNLISTED[0] else 0.001
     return min(0.31 * (unit.site.layer + 1) / LAYERS + (0.2 if unit.site.kind is SiteKind.RESID_POST else 0.0), 0.9)
+
+
+def delta_beside(unit: Unit, given: Ablation) -> float:
+    """What switching this unit off loses when others are off: little, if one of those is of the same layer."""
+    return delta_prob(unit) * (0.1 if any(other.site.layer == unit.site.layer for other in given.units) else 1.0)
 
 
 @dataclass
@@ -175,6 +198,13 @@ class StandIn:
     facts: tuple[Fact, ...] = FACTS
     wrong: tuple[Site, ...] = ()
     parity: float = 0.0
+    part: int = 60
+    """Units in each part of a sweep."""
+    pace: threading.Semaphore | None = None
+    """Where a test sets it, each part of a sweep and each step of a search waits for a permit."""
+    most: int = 20
+    """Units that a search has at most."""
+    known: dict[Ablation, dict[Unit, float]] = field(default_factory=dict)
 
     def handle(self, request: protocol.Request, post: Post, check: Callable[[], None]) -> None:
         self.requests.append(request)
@@ -195,7 +225,11 @@ class StandIn:
             case protocol.UseDictionaries():
                 self._use(request, post)
             case protocol.Probe():
-                self._probe(request, post, check)
+                self._probe(request, post)
+            case protocol.SweepUnits():
+                self._sweep(request, post, check)
+            case protocol.FindSet():
+                self._find(request, post, check)
             case protocol.Ablate():
                 self._ablate(request, post)
             case protocol.PlanEdit(spec=spec):
@@ -249,7 +283,7 @@ class StandIn:
         ]
         return tuple(sorted([TokenProb(f" {answer}", p), *others], key=lambda row: row.p, reverse=True))
 
-    def _probe(self, request: protocol.Probe, post: Post, check: Callable[[], None]) -> None:
+    def _probe(self, request: protocol.Probe, post: Post) -> None:
         if not request.prompt.strip():
             raise PromptError("The prompt is empty.", "Type the words before the answer.")
         tokens = ("<bos>", *(f" {word}" for word in request.prompt.split()))
@@ -257,7 +291,7 @@ class StandIn:
         answer = request.answer or self._answer(request.prompt)
         own = self._answer(request.prompt)
         p = self._p(request.prompt, answer)
-        rows = [row for row in _units(position) if row.unit.family in request.families]
+        rows = _units(position)
         reading = Reading(
             request.prompt,
             answer,
@@ -267,18 +301,53 @@ class StandIn:
             1 if answer == own and not self.edits else 4,
             answer == own and not self.edits,
             self._top(own, self._p(request.prompt, own)),
-            tuple(rows[: request.top]),
+            tuple(rows),
             _sites(rows),
-            request.rank,
+            Rank.ATTRIBUTION,
         )
-        post(protocol.Probed(request.revision, reading, final=not request.exact))
-        if request.exact:
+        self.known.clear()
+        post(protocol.Probed(request.revision, reading))
+
+    def _wait(self, check: Callable[[], None]) -> None:
+        """Waits for its turn, where a test sets the pace."""
+        check()
+        while self.pace is not None and not self.pace.acquire(timeout=0.005):
             check()
-            exact = [
-                replace(row, delta_prob=delta_prob(row.unit) if at < request.exact else None)
-                for at, row in enumerate(reading.units)
-            ]
-            post(protocol.Probed(request.revision, replace(reading, units=tuple(exact)), final=True))
+
+    def _sweep(self, request: protocol.SweepUnits, post: Post, check: Callable[[], None]) -> None:
+        position = len(request.prompt.split()) if request.position is None else request.position
+        units = [row.unit for row in _units(position)] + list(UNLISTED)
+        units = [unit for unit in units if unit not in request.given.units]
+        known = self.known.setdefault(request.given, {})
+        fresh, left = list(known), [unit for unit in units if unit not in known]
+        while True:
+            if left:
+                self._wait(check)
+            fresh, left = fresh + left[: self.part], left[self.part :]
+            effects = []
+            for unit in fresh:
+                known[unit] = delta = delta_beside(unit, request.given)
+                effects.append(UnitEffect(unit, 0.9 * (1 - delta), delta))
+            part = SweepPart(request.given, 0.9, tuple(effects), len(known), len(units))
+            post(protocol.Swept(request.revision, part))
+            post(protocol.Progress(request.revision, "Measuring exact ΔProb", len(known) / len(units)))
+            if not left:
+                return
+            fresh = []
+
+    def _find(self, request: protocol.FindSet, post: Post, check: Callable[[], None]) -> None:
+        p = before = self._p(request.prompt, request.answer)
+        found = UnitSet(request.prompt, request.answer, request.below, before, p, (), ())
+        features = [row.unit for row in _units(len(request.prompt.split())) if row.unit.family is Family.FEATURE]
+        for unit in sorted(features, key=delta_prob, reverse=True)[: min(request.most, self.most)]:
+            self._wait(check)
+            p *= 1 - delta_prob(unit)
+            step = UnitEffect(unit, p, 1 - p / before)
+            found = replace(found, p_after=p, steps=(*found.steps, step), units=(*found.units, unit))
+            post(protocol.SetFound(request.revision, found, final=False))
+            if found.reached:
+                break
+        post(protocol.SetFound(request.revision, found, final=True))
 
     def _ablate(self, request: protocol.Ablate, post: Post) -> None:
         before = self._p(request.prompt, request.answer)

@@ -284,7 +284,7 @@ async def test_using_pulls_opens_and_reads_the_fact_again(library: Any) -> None:
         assert "● " + MLP in line_of(it, MLP)
         assert "■" not in it.text("#releases")
         await it.press("l")
-        assert it.scope.off == {}
+        assert it.scope.off == ()
         assert len(it.asked(Probe)) > readings
         assert "12/12" in it.text("#top")
         assert it.app.main.query_one("#top").tooltip.plain.count("65k features/site") == 1
@@ -362,14 +362,14 @@ async def test_a_model_without_dictionaries_shows_neurons_and_where_to_get_some(
     bare = replace(GEMMA, dictionaries=(), dictionary_kinds=(), features_per_site=())
     async with library(session=StandIn(info=bare)) as it:
         assert "no dictionaries" in it.text("#top")
-        assert "neurons alone: l brings dictionaries" in it.app.main.query_one("#units-panel").border_title
+        assert "neurons alone: l brings dictionaries" in it.app.main.query_one("#units-panel").border_subtitle
         assert "✓ exact" in it.text("#top")
         await it.press("l", "i")
         assert "No dictionary is open." in it.screen()
         await it.press("i", "u")
         assert "6 dictionaries in use" in it.text("#library-title")
         await it.press("escape")
-        assert it.app.main.query_one("#units-panel").border_title == "Units"
+        assert "neurons alone" not in it.app.main.query_one("#units-panel").border_subtitle
 
 
 # --- keys and the mouse ----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from textual.widgets import Input
 
 from knowscope_tui.core.readings import Mode, Positions
 from knowscope_tui.core.units import Family, Site, SiteKind
-from knowscope_tui.session.protocol import Ablate, Probe
+from knowscope_tui.session.protocol import Ablate, Probe, SweepUnits
 from knowscope_tui.tui.widgets.fact import Suggestions
 from knowscope_tui.tui.widgets.heat import HeatMap
 from knowscope_tui.tui.widgets.tokens import TokenStrip
@@ -22,11 +22,9 @@ async def test_the_demo_opens_with_its_first_fact_read(drive: Any) -> None:
         assert "● ready" in shown
         assert "The capital of France is" in shown
         assert "P 0.981  rank 1" in shown
-        assert it.scope.exact
         assert it.app.screen.focused is it.table
-        probes = it.asked(Probe)
-        assert probes[0].exact == 0
-        assert any(probe.exact for probe in probes)
+        assert len(it.asked(Probe)) == len(it.asked(SweepUnits)) == 1
+        assert it.exact.whole
 
 
 async def test_what_is_typed_before_the_model_is_there_is_read_when_it_is(drive: Any) -> None:
@@ -144,7 +142,7 @@ async def test_space_toggles_and_the_answer_moves(drive: Any) -> None:
         assert "generates:" in effect
         assert "■ off" in it.screen()
         await it.press("space")
-        assert it.scope.off == {}
+        assert it.scope.off == ()
         assert it.scope.effect.delta_prob == 0
         assert "■ off" not in it.screen()
 
@@ -154,16 +152,16 @@ async def test_clicking_a_row_toggles_it(drive: Any) -> None:
         third = it.units[2]
         await it.pilot.click(it.table, offset=(20, 3))
         await it.idle()
-        assert list(it.scope.off) == [third]
+        assert it.scope.off == (third,)
         await it.press("x")
-        assert it.scope.off == {}
+        assert it.scope.off == ()
 
 
 async def test_another_fact_starts_with_everything_on(drive: Any) -> None:
     async with drive() as it:
         await it.press("space")
         await it.press("i", "ctrl+u", "=Tobin Marsh was born in", "enter")
-        assert it.scope.off == {}
+        assert it.scope.off == ()
         assert "Nothing is switched off." in it.text("#effect")
 
 
@@ -191,15 +189,15 @@ async def test_modes_and_positions_reach_the_ablation(drive: Any) -> None:
 
 async def test_sorting_by_key_and_by_heading(drive: Any) -> None:
     async with drive() as it:
-        values = [row.delta_prob for row in it.table._rows if row.delta_prob is not None]
+        values = [it.exact.deltas[unit] for unit in it.units]
         assert values == sorted(values, reverse=True)
         await it.press("o")
-        values = [row.attribution for row in it.table._rows]
+        values = [row.attribution for row in it.table._rows if row.attribution is not None]
         assert values == sorted(values, reverse=True)
         start = it.table._columns(it.table.scrollable_content_region.width).starts()[0][0]
         await it.pilot.click(it.table, offset=(start + 2, 0))
         await it.idle()
-        values = [row.activation for row in it.table._rows]
+        values = [row.activation for row in it.table._rows if row.activation is not None]
         assert values == sorted(values, reverse=True)
         assert "act" in it.screen()
 
@@ -257,27 +255,7 @@ async def test_chips_do_what_their_keys_do(drive: Any) -> None:
         assert {unit.family for unit in it.units} == {Family.FEATURE}
         await it.pilot.click("#mode")
         await it.idle()
-        assert it.scope.mode == "mean"
-
-
-async def test_toggling_does_not_wait_for_exact_values(drive: Any) -> None:
-    class Slow(StandIn):
-        def handle(self, request: Any, post: Any, check: Any) -> None:
-            if isinstance(request, Probe) and request.exact:
-                self.requests.append(request)
-                while not self.gate.wait(0.005):
-                    check()
-            super().handle(request, post, check)
-
-    session = Slow()
-    async with drive(session=session, settle=False) as it:
-        await it.until(lambda: it.scope.effect is not None, "the first effect")
-        assert not it.scope.exact
-        assert "…" in it.text("#units")
-        await it.pilot.press("down", "space")
-        await it.until(lambda: it.scope.effect.ablation.units, "the toggled effect")
-        session.gate.set()
-        await it.until(lambda: it.scope.exact, "exact values")
+        assert it.scope.switches.mode == "mean"
 
 
 async def test_events_of_a_stale_revision_are_dropped(drive: Any) -> None:
@@ -286,7 +264,7 @@ async def test_events_of_a_stale_revision_are_dropped(drive: Any) -> None:
         await it.press("i", "ctrl+u", "=Tobin Marsh was born in", "enter")
         reading = it.scope.reading
         posted: list[Any] = []
-        it.session._probe(stale, posted.append, lambda: None)
+        it.session._probe(stale, posted.append)
         for event in posted:
             it.app.desk.take(event)
         await it.pilot.pause()
@@ -326,4 +304,4 @@ async def test_a_handler_that_breaks_leaves_the_app_alive(drive: Any) -> None:
         await it.press("space")
         assert it.notifications() == ["Unexpected: [red]boom␛[2J. Please report this."]
         await it.press("x")
-        assert it.scope.off == {}
+        assert it.scope.off == ()

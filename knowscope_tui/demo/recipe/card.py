@@ -15,17 +15,17 @@ from knowscope_tui.core.edits import EditSpec, Method
 from knowscope_tui.core.readings import Ablation, relative_drop
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.demo.corpus import TaughtFact, reference_texts, sentence
-from knowscope_tui.engine.ablate import ablation_changes, sweep
-from knowscope_tui.engine.answers import forward, probability
-from knowscope_tui.engine.attribution import gradients, strongest, unit_attribution
+from knowscope_tui.engine.attribution import strongest, unit_attribution
 from knowscope_tui.engine.dictionary import Dictionary
 from knowscope_tui.engine.editing import plan_edit
 from knowscope_tui.engine.evaluate import Known, know, scores, take
-from knowscope_tui.engine.hooks import intervene
 from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.library import Library
-from knowscope_tui.engine.model import LanguageModel, Question
+from knowscope_tui.engine.live import Live
+from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.selftest import measure
+from knowscope_tui.engine.sweep import sweep
+from knowscope_tui.engine.trace import record
 
 COUNTS = (1, 5, 10)
 """How many of the strongest units are ablated together."""
@@ -115,24 +115,14 @@ def delta_prob(lm: LanguageModel, library: Library, taught: Sequence[TaughtFact]
     for number, fact in enumerate(taught):
         on_item(number / len(taught))
         question = lm.ask(fact.fact.prompt, fact.fact.answer)
-        logits, cache, slopes = gradients(lm, question, sites)
-        before = probability(logits, question)
+        trace = record(lm, [question], [question.last], sites, slopes=True)
+        live = Live(lm, library, trace)
         for kind in kinds:
-            attribution = {
-                site: unit_attribution(library, site, cache[site][0, question.last], slopes[site][0, question.last])[1]
-                for site in sites
-                if site.kind is kind
-            }
+            attribution = {site: unit_attribution(library, site, trace)[1][0] for site in sites if site.kind is kind}
             ranked = strongest(attribution, max(COUNTS))
             for count in COUNTS:
-                after = _after(lm, library, question, ranked[:count])
-                drops[kind][count].append(relative_drop(before, after))
+                drops[kind][count].append(live.measure(Ablation(tuple(ranked[:count]))).delta_prob)
     return {kind.value: {str(count): _mean(values) for count, values in table.items()} for kind, table in drops.items()}
-
-
-def _after(lm: LanguageModel, library: Library, question: Question, units: Sequence[Unit]) -> float:
-    with intervene(lm.model, ablation_changes(lm, library, Ablation(tuple(units)), question.last)):
-        return probability(forward(lm, question), question)
 
 
 def best_single(
@@ -148,15 +138,14 @@ def best_single(
     for number, fact in enumerate(taught):
         on_item(number / len(taught))
         question = lm.ask(fact.fact.prompt, fact.fact.answer)
-        logits, cache, _slopes = gradients(lm, question, sites)
-        before = probability(logits, question)
+        trace = record(lm, [question], [question.last], sites)
         units = [
             Unit(site, Family.FEATURE, index)
             for site in sites
-            for index in library.at(site).encode(cache[site][0, question.last]).nonzero()[:, 0].tolist()
+            for index in trace.encoded(library, site)[0].nonzero()[:, 0].tolist()
         ]
-        after = sweep(lm, library, question, units, cache, question.last)
-        best.append(max((relative_drop(before, p) for p in after), default=0.0))
+        after = sweep(lm, library, trace, units)
+        best.append(max((relative_drop(trace.p_answer[0], p) for p in after), default=0.0))
     return {"site": kind.value, "delta_prob": _mean(best), "above_half": _mean([float(b > 0.5) for b in best])}
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.screen import Screen
 
+from knowscope_tui.core.readings import UnitSet
 from knowscope_tui.session.protocol import Event, Failed, Opened, Planned, SourceSpec
 from knowscope_tui.text import visible
 from knowscope_tui.tui import messages
 from knowscope_tui.tui.desk import Desk
+from knowscope_tui.tui.keys import MAIN_KEYS
 from knowscope_tui.tui.librarian import Librarian, Said
 from knowscope_tui.tui.microscope import Microscope, Part
 from knowscope_tui.tui.panels import Panels
@@ -26,53 +28,25 @@ from knowscope_tui.tui.widgets.effect import EffectPanel
 from knowscope_tui.tui.widgets.fact import FactPanel
 from knowscope_tui.tui.widgets.header import TopLine
 from knowscope_tui.tui.widgets.heat import HeatMap
-from knowscope_tui.tui.widgets.units import UnitsPanel, UnitsTable
+from knowscope_tui.tui.widgets.units import UnitsTable
+from knowscope_tui.tui.widgets.units_panel import UnitsPanel
+from knowscope_tui.tui.words import set_found
 
-NARROW = 104
-"""Below this many columns the heat map and the answer panel become one line each."""
+ROOM_BESIDE_HEAT = 34 + 46
+"""Columns that the answer panel and the units need; where the heat map leaves less, it and the answer panel become one
+line each."""
 
 
 class MainScreen(Screen[None]):
     """The microscope. Widgets tell it what a person wants; it asks the `Microscope` and redraws."""
 
     AUTO_FOCUS = "#prompt"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "toggle_unit", "toggle", id="main.toggle", tooltip="Switch the marked unit off or on."),
-        Binding("x", "clear", "clear", id="main.clear", tooltip="Switch every unit on again."),
-        Binding("e", "edit", "edit…", id="main.edit", tooltip="Turn units into a change of the weights."),
-        Binding("s", "save", "save…", id="main.save", tooltip="Save the edited model as a checkpoint folder."),
-        Binding("u", "undo", "undo", id="main.undo", tooltip="Take the last edit back, bit for bit."),
-        Binding("slash", "filter", "filter", id="main.filter", tooltip="Type words that units' names must hold."),
-        Binding("i", "fact", "fact", id="main.fact", tooltip="Type another fact."),
-        Binding("l", "library", "library", id="main.library", tooltip="Find, pull and use dictionaries; self-test."),
-        Binding("f", "cycle_family", "kind", id="main.family", tooltip="Show features, neurons, or both."),
-        Binding("o", "cycle_sort", "sort", id="main.sort", tooltip="Sort by ΔProb, attribution or activation."),
-        Binding(
-            "p",
-            "cycle_positions",
-            "tokens",
-            id="main.positions",
-            tooltip="Switch off at this token, or at every token.",
-        ),
-        Binding(
-            "m", "cycle_mode", "mode", id="main.mode", tooltip="Switched off means zero, the unit's mean, or half."
-        ),
-        Binding("t", "app.next_theme", "theme", id="main.theme", tooltip="Go to the next theme."),
-        Binding("question_mark", "app.help", "help", id="main.help", tooltip="Show every key and every word."),
-        Binding("q", "app.quit", "quit", id="main.quit", tooltip="Leave; asks first when edits are unsaved."),
-        Binding(
-            "left", "move(-1)", "token left", id="main.left", show=False, tooltip="Read units one token to the left."
-        ),
-        Binding(
-            "right", "move(1)", "token right", id="main.right", show=False, tooltip="Read units one token to the right."
-        ),
-        Binding("escape", "leave", "back", id="main.leave", show=False, tooltip="Back to the units; lifts filters."),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = MAIN_KEYS
 
     def __init__(self, desk: Desk, source: SourceSpec) -> None:
         super().__init__(id="main")
         self._desk = desk
-        self.scope = Microscope(desk, self._changed, self._failed)
+        self.scope = Microscope(desk, self._changed, self._failed, self._set_found)
         self.tester = SelfTester(desk, self._show_test)
         self.librarian = Librarian(desk, self.scope, source, self._tell)
         self._panels = Panels(self, self.scope)
@@ -92,10 +66,11 @@ class MainScreen(Screen[None]):
         self._panels.show(Part.SETTINGS)
         self.show_activity()
 
-    def on_resize(self, event: events.Resize) -> None:
-        narrow = event.size.width < NARROW
+    def on_resize(self) -> None:
+        width, height = self.app.size
+        narrow = width < self.query_one(HeatMap).full_width + ROOM_BESIDE_HEAT
         self.set_class(narrow, "-narrow")
-        self.set_class(event.size.height < 20, "-short")
+        self.set_class(height < 20, "-short")
         self.query_one(HeatMap).compact = narrow
         self.query_one(AnswerPanel).compact = narrow
 
@@ -122,10 +97,17 @@ class MainScreen(Screen[None]):
         self.notify(visible(said.text), severity=severity, timeout=10, markup=False)
 
     def show_activity(self) -> None:
-        """Shows what the session works on; when it is free, the self-test has its turn."""
+        """Shows what the session works on; when it is free, the sweep and then the self-test have their turn."""
         self._status.show_activity()
+        self.scope.when_free()
         if self.scope.reading is not None or (self.scope.info is not None and not self.scope.facts):
             self.tester.when_free()
+
+    def _set_found(self, found: UnitSet) -> None:
+        self._say(set_found(found), "information" if found.reached else "warning", timeout=10)
+
+    def _say(self, text: str, severity: Literal["information", "warning"] = "information", timeout: float = 5) -> None:
+        self.notify(visible(text), severity=severity, timeout=timeout, markup=False)
 
     def _changed(self, part: Part) -> None:
         if part in (Part.MODEL, Part.DICTIONARIES):
@@ -133,6 +115,8 @@ class MainScreen(Screen[None]):
             self.tester.want()
             self.librarian.opened()
         self._panels.show(part)
+        if part is Part.READING:
+            self.on_resize()  # The heat map may have grown.
 
     def _show_test(self) -> None:
         self._status.show_test()
@@ -143,12 +127,12 @@ class MainScreen(Screen[None]):
     @on(messages.FactAsked)
     def _look(self, message: messages.FactAsked) -> None:
         if not message.prompt.strip():
-            self.notify("The fact is empty. Type the words before its answer.", severity="warning", markup=False)
+            self._say("The fact is empty. Type the words before its answer.", "warning")
             return
         self._panels.fresh = True
         if self.scope.info is None:
             if not self._status.broken:
-                self.notify("The fact is looked at as soon as the model is loaded.", markup=False)
+                self._say("The fact is looked at as soon as the model is loaded.")
             return
         self.scope.look(message.prompt, message.answer)
         self.query_one(UnitsTable).focus()
@@ -178,12 +162,19 @@ class MainScreen(Screen[None]):
         self._panels.show_units()
 
     @on(messages.InputLeft)
+    def _leave_input(self) -> None:
+        self.query_one(UnitsTable).focus()
+
     def action_leave(self) -> None:
-        heat = self.query_one(HeatMap)
-        if self.focused is self.query_one(UnitsTable) and heat.picked is not None:
+        heat, table = self.query_one(HeatMap), self.query_one(UnitsTable)
+        if self.scope.search.stop():
+            self._say("The search is stopped; the switches are as they were.")
+        elif self.focused is table and heat.picked is not None:
             heat.picked = self._panels.site = None
             self._panels.show_units()
-        self.query_one(UnitsTable).focus()
+        elif self.focused is table and self.scope.sweeper.stop():
+            self._say("Measuring is stopped; r goes on.")
+        table.focus()
 
     @on(messages.ChipPressed)
     async def _press(self, message: messages.ChipPressed) -> None:
@@ -192,7 +183,26 @@ class MainScreen(Screen[None]):
     def action_toggle_unit(self) -> None:
         unit = self.query_one(UnitsTable).unit
         if unit is not None:
+            self.query_one(UnitsTable).hold()
             self.scope.toggle(unit)
+
+    def action_find_set(self) -> None:
+        """Looks for the smallest set, or stops looking."""
+        if self.scope.reading is None:
+            self._say("There is no fact yet. Type one and press enter.", "warning")
+        elif not self.scope.search.stop():
+            self.scope.find_set()
+
+    def action_cycle_beside(self) -> None:
+        self.scope.cycle_beside()
+        if self.scope.beside and not self.scope.off:
+            self._say("Nothing is switched off yet: until then, beside and alone are the same.")
+
+    def action_measure(self) -> None:
+        """Goes on measuring, or stops."""
+        if not self.scope.sweeper.stop() and not self.scope.sweeper.go_on():
+            nothing = self.scope.reading is None
+            self._say("There is no fact to measure yet." if nothing else "Every active unit is measured already.")
 
     def action_clear(self) -> None:
         self.scope.clear()
@@ -232,7 +242,7 @@ class MainScreen(Screen[None]):
 
         fact = self.scope.fact()
         if fact is None or self.scope.info is None:
-            self.notify("There is no fact to edit yet. Type one and press enter.", severity="warning", markup=False)
+            self._say("There is no fact to edit yet. Type one and press enter.", "warning")
             return
         self.app.push_screen(EditScreen(self._desk, self.scope, fact))
 
@@ -240,7 +250,7 @@ class MainScreen(Screen[None]):
         from knowscope_tui.tui.screens.save import SaveScreen
 
         if not self.scope.edits:
-            self.notify("There is no edit to save. Press e to make one.", severity="warning", markup=False)
+            self._say("There is no edit to save. Press e to make one.", "warning")
             return
         self.app.push_screen(SaveScreen(self._desk, self.scope))
 
@@ -248,4 +258,4 @@ class MainScreen(Screen[None]):
         if self.scope.edits:
             self.scope.undo()
         else:
-            self.notify("There is no edit to undo. Press e to make one.", severity="warning", markup=False)
+            self._say("There is no edit to undo. Press e to make one.", "warning")

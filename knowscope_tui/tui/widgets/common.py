@@ -70,9 +70,13 @@ class Chip(Static):
     def __init__(self, action: str, id: str, tooltip: str) -> None:
         super().__init__("", id=id)
         self._action = action
+        self._shown = ("", "")
         self.tooltip = tooltip
 
     def show(self, name: str, value: str) -> None:
+        if self._shown == (name, value):
+            return  # An update lays the whole screen out anew.
+        self._shown = (name, value)
         self.update(Content.assemble((f"{name} ", "$muted") if name else "", (value, "bold $primary")))
 
     def on_click(self, event: events.Click) -> None:
@@ -114,7 +118,8 @@ _SELDOM = (
     *("filter", "cycle_family", "cycle_sort", "cycle_positions", "cycle_mode", "app.next_theme"),
     *("width", "choices", "search", "models"),
 )
-_ORDER = {"app.help": 1, "command_palette": 2, "app.quit": 3} | dict.fromkeys(_SELDOM, 4)
+_SECOND = ("find_set", "cycle_beside", "measure")
+_ORDER = {"app.help": 1, "command_palette": 2, "app.quit": 4} | dict.fromkeys(_SECOND, 3) | dict.fromkeys(_SELDOM, 5)
 
 
 def _collect(widget: Widget, keys: list[FooterKey]) -> None:

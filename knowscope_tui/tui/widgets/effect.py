@@ -6,7 +6,7 @@ from rich.cells import cell_len
 from textual.content import Content
 from textual.widget import Widget
 
-from knowscope_tui.core.readings import Effect, relative_drop
+from knowscope_tui.core.readings import Effect, UnitSet, relative_drop
 from knowscope_tui.core.units import Unit
 from knowscope_tui.text import count, cut, probability, share, token_text, visible
 
@@ -23,6 +23,7 @@ class EffectPanel(Widget):
         self._edits = 0
         self._settings = ""
         self._waiting = False
+        self._step: UnitSet | None = None
         self._plan = ""
 
     def show_plan(self, line: str) -> None:
@@ -33,11 +34,18 @@ class EffectPanel(Widget):
     def show(self, effect: Effect | None, before: Effect | None, edits: int) -> None:
         """`before` is what the fact showed before the first edit, when there are edits."""
         self._effect, self._before, self._edits = effect, before, edits
-        self._waiting, self._plan = False, ""
+        self._waiting, self._plan, self._step = False, "", None
+        self.refresh()
+
+    def show_step(self, step: UnitSet) -> None:
+        """What a search for the smallest set has switched off so far, and what that does."""
+        self._step = step
         self.refresh()
 
     def show_switches(self, off: tuple[Unit, ...], settings: str) -> None:
         """What is switched off, and how; the effect of it is still to be measured."""
+        if self._step is not None and self._step.units != off:
+            self._step = None
         self._waiting = self._waiting or off != self._off
         self._off, self._settings = off, settings
         self.refresh()
@@ -50,7 +58,9 @@ class EffectPanel(Widget):
         while len(head) > 1 and sum(piece.cell_length + 2 for piece in head) - 2 > width:
             head.pop()
         lines = [Content("  ").join(head)]
-        if self._effect is not None:
+        if self._step is not None:
+            lines.append(Content.styled("still looking; escape puts the switches back", "$muted"))
+        elif self._effect is not None:
             prompt = self._effect.prompt
             lines.append(_said("generates", prompt, self._effect.continuation_after, width, "bold"))
             was = (self._before or self._effect).continuation_before
@@ -70,20 +80,27 @@ class EffectPanel(Widget):
         if self._edits:
             what.append(count(self._edits, "edit"))
         pieces = [Content.styled(" + ".join(what), "bold $warning")]
+        if self._step is not None:
+            step = self._step
+            return [*pieces, *_figures(step.answer, step.p_before, step.p_after)]
         if effect is None or self._waiting:
             return [*pieces, Content.styled("measuring…", "$muted")]
         p_was = self._before.p_before if self._before is not None else effect.p_before
         rank_was = self._before.rank_before if self._before is not None else effect.rank_before
-        pieces += [
-            Content.styled(f"ΔProb {share(relative_drop(p_was, effect.p_after))}", "bold"),
-            Content(f"P({cut(token_text(effect.answer), 14)}) {probability(p_was)} → {probability(effect.p_after)}"),
-            Content(f"rank {rank_was:,} → {effect.rank_after:,}"),
-        ]
+        pieces += _figures(effect.answer, p_was, effect.p_after)
+        pieces.append(Content(f"rank {rank_was:,} → {effect.rank_after:,}"))
         names = " ".join(str(unit) for unit in self._off)
         room = width - sum(piece.cell_length + 2 for piece in pieces)
         if not self._off or cell_len(self._settings) > room:
             return pieces
         return [*pieces, Content.styled(cut(f"{self._settings}  {names}", room), "$muted")]
+
+
+def _figures(answer: str, p_was: float, p_now: float) -> list[Content]:
+    return [
+        Content.styled(f"ΔProb {share(relative_drop(p_was, p_now))}", "bold"),
+        Content(f"P({cut(token_text(answer), 14)}) {probability(p_was)} → {probability(p_now)}"),
+    ]
 
 
 def _said(label: str, prompt: str, continuation: str, width: int, style: str) -> Content:

@@ -16,6 +16,9 @@ from knowscope_tui.core.units import Site, SiteKind
 from knowscope_tui.text import count, figure, shade
 from knowscope_tui.tui.messages import SitePicked
 
+WIDE = 140
+"""Columns of the screen from which on many layers stand side by side."""
+
 _LABEL = 11
 _ORDER = (SiteKind.RESID_POST, SiteKind.MLP_OUT, SiteKind.MLP_ACT, SiteKind.RESID_MID, SiteKind.ATTN_Z)
 
@@ -63,8 +66,13 @@ class HeatMap(Widget, can_focus=True):
 
     @property
     def _block(self) -> int:
-        """Layers side by side."""
-        return min(self._layers, 14) if self._layers else 6
+        """Layers side by side: fewer where the units would be left without room."""
+        return min(self._layers, 14 if self.app.size.width >= WIDE else 9) if self._layers else 6
+
+    @property
+    def full_width(self) -> int:
+        """Columns that the map takes with its border."""
+        return _LABEL + self._block * 2 + 1 + 4
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
         return _LABEL + self._block * 2 + 1
@@ -94,7 +102,7 @@ class HeatMap(Widget, can_focus=True):
                 lines.append(Content(""))
             lines.append(Content.styled(" " * _LABEL + "".join(f"{layer:>2}" for layer in layers), "$muted"))
             lines += [self._row(kind, layers, len(lines) + at) for at, kind in enumerate(self._kinds)]
-        lines += [Content(""), Content.styled("· ░ ▒ ▓ █  attribution", "$muted"), self._detail()]
+        lines += [Content(""), Content.styled("·░▒▓█ attribution", "$muted"), self._detail()]
         return Content("\n").join(lines)
 
     def _row(self, kind: SiteKind, layers: range, y: int) -> Content:

@@ -60,10 +60,12 @@ class RowsTable(ScrollView, Generic[Row], inherit_bindings=False):
 
     # --- what it shows ----------------------------------------------------------------------------------------------
 
-    def set_rows(self, rows: list[Row], cursor: int) -> None:
+    def set_rows(self, rows: list[Row], cursor: int, *, steady: bool = False) -> None:
+        """Shows `rows` and scrolls to the cursor; with `steady` it scrolls not at all, wherever the cursor went."""
         self._rows, self._cursor = rows, min(max(cursor, 0), max(len(rows) - 1, 0))
         self.virtual_size = Size(0, len(rows) + 1)
-        self._keep_in_view()
+        if not steady:
+            self._keep_in_view()
         self.refresh()
 
     def show_nothing(self, why: str) -> None:

@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
-from textual import on
-from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.widgets import Input
+from textual.geometry import Region
 
-from knowscope_tui.core.readings import Rank, UnitReading
+from knowscope_tui.core.readings import Rank
 from knowscope_tui.core.units import Unit
 from knowscope_tui.text import bar, figure, fit, share
-from knowscope_tui.tui.messages import FilterTyped, InputLeft, SortPicked, UnitToggled
-from knowscope_tui.tui.table import Columns
-from knowscope_tui.tui.widgets.common import Chip, SafeInput
+from knowscope_tui.tui.messages import SortPicked, UnitToggled
+from knowscope_tui.tui.table import Columns, UnitRow
 from knowscope_tui.tui.widgets.rows import RowsTable, moving_keys
 
-_HEADINGS = {Rank.ACTIVATION: "activation", Rank.ATTRIBUTION: "attribution", Rank.DELTA_PROB: "ΔProb"}
+_HEADINGS = {
+    Rank.ACTIVATION: ("activation", "act"),
+    Rank.ATTRIBUTION: ("attribution", "attr"),
+    Rank.DELTA_PROB: ("ΔProb", "ΔP"),
+}
+_BESIDE = ("ΔProb beside", "beside", "ΔP")
 
 
-class UnitsTable(RowsTable[UnitReading], inherit_bindings=False):
+@dataclass(frozen=True)
+class DeltaColumn:
+    """What the column ΔProb holds: `values`, of units alone or beside those in `given`; `waiting` stands where a value
+    is missing: … while it will come. `known` is how many there are, by which two columns of growing values differ."""
+
+    values: Mapping[Unit, float]
+    known: int = 0
+    given: Collection[Unit] = ()
+    beside: bool = False
+    waiting: str = "…"
+
+    def cell(self, unit: Unit) -> tuple[float, str]:
+        """Length of the bar, and what stands beside it."""
+        value = self.values.get(unit)
+        if unit in self.given:
+            return 0.0, "off"
+        return (0.0, self.waiting) if value is None else (value, share(value))
+
+
+NO_DELTAS = DeltaColumn({})
+
+
+class UnitsTable(RowsTable[UnitRow], inherit_bindings=False):
     """Rows of units under headings that sort. A click or a key toggles the unit under the cursor."""
 
     BINDINGS: ClassVar[list[BindingType]] = moving_keys("units", "unit")
@@ -32,28 +56,43 @@ class UnitsTable(RowsTable[UnitReading], inherit_bindings=False):
         super().__init__("units", "No unit is read yet.")
         self._off: Collection[Unit] = ()
         self._sort = Rank.DELTA_PROB
-        self._exact = False
+        self._delta = NO_DELTAS
         self._moved = False
         self._largest = (0.0, 0.0)
+        self._longest_name = 18
         self.tooltip = None
 
     # --- what it shows ----------------------------------------------------------------------------------------------
 
-    def show(self, rows: list[UnitReading], *, sort: Rank, exact: bool, fresh: bool) -> None:
-        """Shows `rows`; the cursor stays on its unit once it was moved. `fresh` rows start at the top again."""
-        unit = self.unit if self._moved and not fresh else None
-        self._moved = self._moved and not fresh
-        self._sort, self._exact = sort, exact
+    def show(self, rows: list[UnitRow], delta: DeltaColumn, *, sort: Rank, fresh: bool, steady: bool) -> None:
+        """Shows `rows`; the cursor stays on its unit once it was moved. `fresh` rows start at the top again; with
+        `steady` the table does not scroll."""
+        row = self.row if self._moved and not fresh else None
+        self._moved = row is not None
+        if not fresh and (rows, delta, sort) == (self._rows, self._delta, self._sort):
+            return
+        self._sort, self._delta = sort, delta
         self._largest = (
-            max((row.activation for row in rows), default=0.0),
-            max((row.attribution for row in rows), default=0.0),
+            max((row.activation or 0.0 for row in rows), default=0.0),
+            max((row.attribution or 0.0 for row in rows), default=0.0),
         )
-        places = {row.unit: index for index, row in enumerate(rows)}
-        self.set_rows(rows, places.get(unit, 0) if unit is not None else 0)
+        self._longest_name = max((len(row.name) for row in rows), default=18)
+        cursor = next((at for at, other in enumerate(rows) if other.name == row.name), 0) if row is not None else 0
+        self.set_rows(rows, cursor, steady=steady and not fresh)
 
     def show_switches(self, off: Collection[Unit]) -> None:
+        """Draws the lines anew whose unit was switched."""
+        switched = set(off).symmetric_difference(self._off)
         self._off = off
-        self.refresh()
+        top = self.scroll_offset.y
+        for at, row in enumerate(self._rows[top : top + self.size.height]):
+            if row.unit in switched:
+                self.refresh(Region(0, at + 1, self.size.width, 1))
+
+    def hold(self) -> None:
+        """The cursor stays on the unit that it is on, wherever that goes, and is to be seen."""
+        self._moved = True
+        self._keep_in_view()
 
     @property
     def unit(self) -> Unit | None:
@@ -63,24 +102,22 @@ class UnitsTable(RowsTable[UnitReading], inherit_bindings=False):
     # --- drawing ----------------------------------------------------------------------------------------------------
 
     def _columns(self, width: int) -> Columns:
-        return Columns.within(width, max((len(str(row.unit)) for row in self._rows), default=18))
+        return Columns.within(width, self._longest_name)
 
     def heading(self, width: int) -> Content:
         columns = self._columns(width)
         pieces: list[tuple[str, str]] = [(fit("       unit", columns.LEFT + columns.unit), "$muted")]
         for _start, rank in columns.starts():
             bar_width = columns.delta_bar if rank is Rank.DELTA_PROB else columns.bar
-            cells = (bar_width + 1 if bar_width else 0) + columns.NUMBER
+            cells = columns.GAP + (bar_width + 1 if bar_width else 0) + columns.NUMBER
             sorted_here = rank is self._sort
-            name = _HEADINGS[rank] + ("▾" if sorted_here else "")
-            if len(name) > cells:
-                name = {"activation": "act", "attribution": "attr"}.get(_HEADINGS[rank], "ΔP") + (
-                    "▾" if sorted_here else ""
-                )
-            pieces += [("  ", ""), (name.rjust(cells), "bold $primary" if sorted_here else "$muted")]
+            forms = _BESIDE if rank is Rank.DELTA_PROB and self._delta.beside else _HEADINGS[rank]
+            names = [form + ("▾" if sorted_here else "") for form in forms]
+            name = next((name for name in names if len(name) < cells), names[-1])
+            pieces.append((name.rjust(cells), "bold $primary" if sorted_here else "$muted"))
         return Content.assemble(*pieces)
 
-    def line(self, row: UnitReading, width: int, at_cursor: bool) -> Content:
+    def line(self, row: UnitRow, width: int, at_cursor: bool) -> Content:
         columns = self._columns(width)
         off = row.unit in self._off
         quiet, off_style = ("", "bold") if at_cursor else ("$muted", "bold $warning")
@@ -88,18 +125,13 @@ class UnitsTable(RowsTable[UnitReading], inherit_bindings=False):
             ("▸" if at_cursor else " ", "bold"),
             ("■ off" if off else "□ on ", off_style if off else quiet),
             (" ", ""),
-            (fit(str(row.unit), columns.unit), off_style if off else "bold" if row.selected else ""),
-            *_measure(
-                row.activation, self._largest[0], columns.bar, figure(row.activation), "" if at_cursor else "$secondary"
-            ),
+            (fit(row.name, columns.unit), off_style if off else "bold" if row.selected else ""),
+            *_figure(row.activation, self._largest[0], columns.bar, "" if at_cursor else "$secondary"),
         ]
         if columns.attribution:
-            pieces += _measure(
-                row.attribution, self._largest[1], columns.bar, figure(row.attribution), "" if at_cursor else "$primary"
-            )
-        waiting = "–" if self._exact else "…"
-        text = waiting if row.delta_prob is None else share(row.delta_prob)
-        pieces += _measure(row.delta_prob or 0.0, 1.0, columns.delta_bar, text, "" if at_cursor else "$accent")
+            pieces += _figure(row.attribution, self._largest[1], columns.bar, "" if at_cursor else "$primary")
+        length, text = self._delta.cell(row.unit)
+        pieces += _measure(length, 1.0, columns.delta_bar, text, "" if at_cursor else "$accent")
         return Content.assemble(*pieces)
 
     # --- moving and toggling ----------------------------------------------------------------------------------------
@@ -107,7 +139,7 @@ class UnitsTable(RowsTable[UnitReading], inherit_bindings=False):
     def cursor_moved(self) -> None:
         self._moved = True
 
-    def row_clicked(self, row: UnitReading, x: int) -> None:
+    def row_clicked(self, row: UnitRow, x: int) -> None:
         self.post_message(UnitToggled(row.unit))
 
     def heading_clicked(self, x: int) -> None:
@@ -116,51 +148,11 @@ class UnitsTable(RowsTable[UnitReading], inherit_bindings=False):
             self.post_message(SortPicked(ranks[-1]))
 
 
+def _figure(value: float | None, largest: float, width: int, style: str) -> list[tuple[str, str]]:
+    return _measure(value or 0.0, largest, width, "–" if value is None else figure(value), style)
+
+
 def _measure(value: float, largest: float, width: int, text: str, style: str) -> list[tuple[str, str]]:
     drawn = bar(value / largest, width) if largest > 0 and value > 0 else " " * width
     pieces = [("  ", ""), (drawn + " ", style)] if width else [("  ", "")]
     return [*pieces, (text.rjust(Columns.NUMBER), "")]
-
-
-class UnitsPanel(Vertical):
-    """The table under a line that says what it shows; each word of the line is a button."""
-
-    def __init__(self) -> None:
-        super().__init__(id="units-panel")
-        self.border_title = "Units"
-
-    def compose(self) -> ComposeResult:
-        with Horizontal(id="units-line"):
-            yield Chip("cycle_family", "family", "Features of the dictionaries, neurons of the MLPs, or both.")
-            yield Chip("cycle_sort", "sort", "What the units are sorted by.")
-            yield Chip("cycle_mode", "mode", "What a switched-off unit becomes: zero, its mean, or half.")
-            yield Chip("cycle_positions", "positions", "Where it is switched off: this token, or every token.")
-            yield SafeInput(placeholder="/ filter", id="filter", compact=True)
-        yield UnitsTable()
-
-    def on_mount(self) -> None:
-        self.query_one("#filter").tooltip = "Words that a unit's name must hold: resid 4 shows 4.resid_post.f17."
-
-    @on(Input.Changed, "#filter")
-    def _filter_typed(self, event: Input.Changed) -> None:
-        event.stop()
-        self.post_message(FilterTyped(event.value))
-
-    @on(Input.Submitted, "#filter")
-    def _filter_done(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.post_message(InputLeft())
-
-    def show_dictionaries(self, some: bool) -> None:
-        """Without dictionaries there are neurons alone, which the panel's title says."""
-        self.border_title = "Units" if some else "Units · neurons alone: l brings dictionaries"
-
-    def show_settings(self, family: str, sort: str, mode: str, positions: str) -> None:
-        values = {
-            "family": ("", family),
-            "sort": ("sort", sort),
-            "mode": ("mode", mode),
-            "positions": ("at", positions),
-        }
-        for chip, (name, value) in values.items():
-            self.query_one(f"#{chip}", Chip).show(name, value)

@@ -1,0 +1,182 @@
+"""The upper part of a model run again from a trace, for many rows at once, through the model's own layers.
+
+A row is one fact with something switched off: its residual stream from the fact's start token on. What stands to the
+left of that token is the same for all rows of a fact, so rows attend to the traced keys and values there, and to
+themselves:
+
+1. Rows of one fact are packed `PACK` to a sequence, so that its keys and values are not copied for each row; a mask
+   keeps rows from seeing one another. Rows of several facts stand one to a sequence, each with its own fact's.
+2. Each layer is called as it was in the trace, with masks and position embeddings cut to the rows' tokens.
+3. In place of transformers' cache a layer gets `_Past`, which puts the traced keys and values in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from knowscope_tui.core.units import Site
+from knowscope_tui.engine.hooks import Call, Change, intervene
+from knowscope_tui.engine.model import LanguageModel
+from knowscope_tui.engine.sites import decoder_layers
+from knowscope_tui.engine.trace import Trace
+from knowscope_tui.engine.transfer import upload
+
+KeysValues = tuple[Tensor, Tensor]
+"""Of one layer: (batch, kv_heads, pos, head_dim) both."""
+
+PACK = 32
+"""Rows of one fact in a sequence: few enough that attention among them costs little."""
+
+PACKED_TOKENS = 64
+"""Tokens of a sequence, where rows are long."""
+
+
+@dataclass(frozen=True)
+class _Past:
+    """What a layer asks for in place of transformers' cache. `prefix_keys` and `prefix_values`: (sequences, ...)."""
+
+    prefix_keys: Tensor
+    prefix_values: Tensor
+    kept: list[KeysValues]
+
+    def update(self, keys: Tensor, values: Tensor, *_args: Any, **_kwargs: Any) -> KeysValues:
+        whole = (torch.cat([self.prefix_keys, keys], dim=2), torch.cat([self.prefix_values, values], dim=2))
+        self.kept[:] = [whole]
+        return whole
+
+
+class Suffix:
+    """Runs layers of `trace`'s model on rows that start at the tokens `starts`, one of each fact."""
+
+    def __init__(self, lm: LanguageModel, trace: Trace, starts: Sequence[int]) -> None:
+        self.trace = trace
+        self._model = lm.model
+        self._layers = decoder_layers(lm.model)
+        self.starts = tuple(starts)
+        self.prefix = max(starts)
+        self.tokens = max(
+            len(question.input_ids) - start for question, start in zip(trace.questions, starts, strict=True)
+        )
+        """Tokens of a row; of a fact with fewer the last ones mean nothing."""
+        padded = trace.calls[0].hidden.shape[1]
+        self._places = (torch.tensor(self.starts)[:, None] + torch.arange(self.tokens)).clamp(max=padded - 1)
+        """Which tokens of a trace make up a row: (facts, tokens)."""
+        self.single = len(trace.questions) == 1
+        self.pack = max(1, min(PACK, PACKED_TOKENS // self.tokens)) if self.single else 1
+        self._masks: dict[tuple[int, int, torch.device], Tensor] = {}
+
+    def rows(self, layer: int, facts: Tensor) -> Tensor:
+        """What enters `layer` (or, behind the last, the final norm) in the trace, a row for each of `facts`.
+
+        facts (rows,) on the host → (rows, tokens, d_model), to be changed at will.
+        """
+        residual = self.trace.calls[layer].hidden
+        if self.single:
+            return residual[0, self._places[0, 0] : self._places[0, -1] + 1].repeat(len(facts), 1, 1)
+        device = residual.device
+        return residual[upload(facts, device)[:, None], upload(self._places[facts], device)]
+
+    @torch.no_grad()
+    def run_layer(
+        self, layer: int, hidden: Tensor, facts: Tensor, changes: Mapping[Site, Change] | None = None
+    ) -> tuple[Tensor, KeysValues]:
+        """`hidden` (rows, tokens, d_model) after `layer`, and the keys and values it attended to.
+
+        Each of `changes`, at sites in this layer, is handed the activation as (rows, tokens, width); where rows are
+        packed the last ones may be no rows at all.
+        """
+        rows, tokens, d_model = hidden.shape
+        pack = min(self.pack, rows)
+        sequences = -(-rows // pack)
+        if sequences * pack > rows:
+            hidden = torch.cat([hidden, hidden.new_zeros(sequences * pack - rows, tokens, d_model)])
+        call = self.trace.calls[layer]
+        past = _Past(*self._prefix(layer, sequences, facts), [])
+        by_rows = {site: _by_rows(change, tokens) for site, change in (changes or {}).items()}
+        with intervene(self._model, by_rows):
+            output = self._layers[layer](
+                hidden.reshape(sequences, pack * tokens, d_model),
+                **self._arguments(call, pack, facts),
+                past_key_values=past,
+            )
+        whole: Tensor = output[0] if isinstance(output, tuple) else output
+        return whole.reshape(-1, tokens, d_model)[:rows], past.kept[0]
+
+    def _prefix(self, layer: int, sequences: int, facts: Tensor) -> KeysValues:
+        """Keys and values to the left of the rows: (sequences, kv_heads, prefix, head_dim) both."""
+        keys, values = (part[layer][:, :, : self.prefix] for part in (self.trace.keys, self.trace.values))
+        if self.single:
+            return keys.expand(sequences, -1, -1, -1), values.expand(sequences, -1, -1, -1)
+        chosen = upload(facts, keys.device)
+        return keys[chosen], values[chosen]
+
+    # --- how a layer is called ----------------------------------------------------------------------------------------
+
+    def _arguments(self, call: Call, pack: int, facts: Tensor) -> dict[str, Any]:
+        """What the trace called the layer with, cut to the rows' tokens; tensors that rows have no use for are left."""
+        device = call.hidden.device
+        arguments = {name: value for name, value in call.arguments.items() if not isinstance(value, Tensor)}
+        arguments["attention_mask"] = self._mask(call, pack, facts)
+        if "position_embeddings" in call.arguments:
+            pair = call.arguments["position_embeddings"]
+            arguments["position_embeddings"] = tuple(self._cut(part.to(device), pack, facts) for part in pair)
+        if "position_ids" in call.arguments:
+            arguments["position_ids"] = self._cut(call.arguments["position_ids"].to(device), pack, facts)
+        return arguments
+
+    def _cut(self, table: Tensor, pack: int, facts: Tensor) -> Tensor:
+        """A table by token, (1, pos, …), at the rows' tokens: (1, pack × tokens, …), or (rows, tokens, …)."""
+        if self.single:
+            cut = table[:, self._places[0, 0] : self._places[0, -1] + 1]
+            return cut.repeat(1, pack, *(1 for _ in cut.shape[2:]))
+        return table[0][upload(self._places[facts], table.device)]
+
+    def _mask(self, call: Call, pack: int, facts: Tensor) -> Tensor:
+        """What is added to attention scores: (sequences or 1, 1, tokens, prefix + tokens)."""
+        recorded = call.arguments.get("attention_mask")
+        key = (id(recorded), pack, call.hidden.device)
+        if key not in self._masks:
+            visible = torch.stack([self._visible(call, start) for start in self.starts])  # (facts, tokens, prefix + …)
+            if self.single:
+                visible = _packed(visible[0], self.prefix, pack)[None]
+            mask = torch.zeros(visible.shape, dtype=call.hidden.dtype)
+            mask.masked_fill_(~visible, torch.finfo(mask.dtype).min)
+            self._masks[key] = upload(mask[:, None], call.hidden.device)
+        mask = self._masks[key]
+        return mask if self.single else mask[upload(facts, mask.device)]
+
+    def _visible(self, call: Call, start: int) -> Tensor:
+        """Which keys the tokens of a row from `start` on see: (tokens, prefix + tokens) bool, on the host."""
+        recorded = call.arguments.get("attention_mask")
+        positions = call.hidden.shape[1]
+        if recorded is None:
+            seen = torch.ones(positions, positions, dtype=torch.bool).tril()
+        else:
+            whole = recorded[0, 0].cpu()  # the same for all facts: padding stands on the right, where nothing looks
+            seen = whole if whole.dtype is torch.bool else whole > torch.finfo(whole.dtype).min / 2
+        places = (start + torch.arange(self.tokens)).clamp(max=positions - 1)
+        prefix = seen[places, : self.prefix] & (torch.arange(self.prefix) < start)
+        # Where a row is longer than its fact the last token stands in for those behind it: none may look ahead at them.
+        own = seen[places][:, places].tril()
+        return torch.cat([prefix, own], dim=1)
+
+
+def _by_rows(change: Change, tokens: int) -> Change:
+    """`change` for rows (rows, tokens, width), made to work on packed sequences."""
+
+    def packed(activation: Tensor) -> Tensor:
+        rows = activation.reshape(-1, tokens, activation.shape[-1])
+        return change(rows).reshape(activation.shape)
+
+    return packed
+
+
+def _packed(visible: Tensor, prefix: int, pack: int) -> Tensor:
+    """What `pack` rows side by side see, each the prefix and itself: (pack × tokens, prefix + pack × tokens)."""
+    own = torch.kron(torch.eye(pack, dtype=torch.bool), visible[:, prefix:])
+    return torch.cat([visible[:, :prefix].repeat(pack, 1), own], dim=1)

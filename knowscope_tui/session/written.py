@@ -1,0 +1,64 @@
+"""Files that are there whole or not at all: written beside their name, made safe on the disk, and renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from knowscope_tui.errors import SaveError
+
+PARTIAL = ".partial"
+
+
+def check_target(target: Path) -> None:
+    """Raises `SaveError` for a file that exists, or whose folder does not or cannot be written to."""
+    try:
+        exists = target.exists() or target.is_symlink()
+    except OSError as error:
+        raise cannot_write(target, error) from None
+    folder = target.parent
+    if exists:
+        raise SaveError(f"{str(target)!r} already exists.", "Choose a file that does not exist.")
+    if not folder.is_dir():
+        raise SaveError(f"There is no folder {str(folder)!r}.", "Make it, or choose another.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise cannot_write(target, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
+@contextmanager
+def written_beside(target: Path) -> Iterator[BinaryIO]:
+    """A file that becomes `target` when the block ends well, and vanishes when it does not. Raises `SaveError`."""
+    partial = target.with_name(f".{target.name}{PARTIAL}")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+        _sync(target.parent)
+    except OSError as error:
+        raise cannot_write(target, error) from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def cannot_write(target: Path, error: OSError) -> SaveError:
+    """What a person is told when `target` cannot be written."""
+    reason = error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in reason
+    hint = "Free some space or choose another folder." if full else "Choose a folder that you can write to."
+    return SaveError(f"Cannot write {str(target)!r}: {reason}.", hint)
+
+
+def _sync(folder: Path) -> None:
+    """Makes the names in `folder` safe on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
