@@ -67,6 +67,7 @@ def _place(plan: MemoryPlan, place: Place) -> Text:
 def show_self_test(console: Console, test: SelfTest) -> None:
     """Parity, a line for every dictionary, and what is wrong in full sentences."""
     console.print(_parity(test))
+    console.print(_exact_effects(test))
     if test.dictionaries:
         console.print()
         made = table(
@@ -101,3 +102,8 @@ def _parity(test: SelfTest) -> Text:
     if test.parity == 0:
         return Text.assemble(("parity  ", STRONG), ("✓ empty hooks change no bit of the logits", "green"))
     return Text.assemble(("parity  ", STRONG), (f"✗ empty hooks change the logits by up to {test.parity:g}", "red"))
+
+
+def _exact_effects(test: SelfTest) -> Text:
+    said = f"within {test.ablation_gap:.1g} of the whole model's, in probability"
+    return Text.assemble(("effects ", STRONG), (said, QUIET))

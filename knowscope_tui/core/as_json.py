@@ -239,6 +239,7 @@ def self_test_json(test: SelfTest) -> Json:
     return {
         "passed": test.passed,
         "parity": _number(test.parity),
+        "ablation_gap": _number(test.ablation_gap),
         "tokens": test.tokens,
         "problems": list(test.problems),
         "dictionaries": [

@@ -34,6 +34,8 @@ class SelfTest:
     dictionaries: tuple[DictionaryCheck, ...]
     problems: tuple[str, ...] = ()
     """What is wrong with the model itself, each in a sentence."""
+    ablation_gap: float = 0.0
+    """The largest difference in P(answer) between ablations that run the upper layers alone and the whole model's."""
 
     @property
     def wrong(self) -> tuple[DictionaryCheck, ...]:

@@ -1,6 +1,7 @@
-"""Does what was loaded do what its name says? Parity of the hooks, and L0 and variance explained of every dictionary.
+"""Does what was loaded do what its name says? Parity of the hooks, ablations against the whole model (see `parity`),
+and L0 and variance explained of every dictionary.
 
-Both are measured on a built-in text, `<bos>` left out, as Gemma Scope's own figures are (Lieberum et al. 2024,
+The last two are measured on a built-in text, `<bos>` left out, as Gemma Scope's own figures are (Lieberum et al. 2024,
 arXiv 2408.05147, section 4.1):
 
     L0 = mean over tokens of the number of features that are not zero
@@ -22,7 +23,7 @@ from knowscope_tui.engine.dictionary import Dictionary
 from knowscope_tui.engine.hooks import capture
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel
-from knowscope_tui.engine.parity import parity
+from knowscope_tui.engine.parity import ablation_gap, parity
 from knowscope_tui.engine.shelf.registry import root_name
 from knowscope_tui.engine.sites import layer_device, width
 from knowscope_tui.errors import DictionaryError
@@ -35,6 +36,9 @@ LEAST_EXPLAINED = 0.2
 
 WELL_EXPLAINED = 0.6
 """Below this share the sites around are tried; one that is explained by so much more as `LEAST_EXPLAINED` is named."""
+
+LARGEST_GAP, LARGEST_GAP_IN_16_BITS = 1e-4, 3e-2
+"""What rounding may make of a probability, in float32 and in 16 bits, where two ways run through the same layers."""
 
 TOKENS_AT_ONCE = 64
 """Tokens whose features are held at once."""
@@ -60,12 +64,18 @@ def self_test(
     for number, site in enumerate(sites):
         on_progress(f"Self-test: {site}", number / len(sites))
         checks.append(_check(lm, library.at(site), activations[site], texts, trained_on))
+    on_progress("Self-test: exact effects", 1.0)
+    gap = ablation_gap(lm, library, [check.site for check in checks if not check.problem], texts[0])
     tokens = len(next(iter(activations.values()))) if activations else 0
-    return SelfTest(difference, tokens, tuple(checks), tuple(_model_problems(lm, difference)))
+    return SelfTest(difference, tokens, tuple(checks), tuple(_model_problems(lm, difference, gap)), gap)
 
 
-def _model_problems(lm: LanguageModel, difference: float) -> list[str]:
+def _model_problems(lm: LanguageModel, difference: float, gap: float) -> list[str]:
     problems = []
+    if not gap <= (LARGEST_GAP if lm.dtype is torch.float32 else LARGEST_GAP_IN_16_BITS):
+        problems.append(
+            f"Exact effects are off by up to {gap:.2g} from what the whole model gives: please report this."
+        )
     if math.isnan(difference):
         problems.append("The model's logits are not numbers: open it with --dtype bfloat16 or float32.")
     elif difference != 0:

@@ -19,7 +19,7 @@ from knowscope_tui.core.as_json import self_test_json
 from knowscope_tui.core.checks import DictionaryCheck, SelfTest
 from knowscope_tui.core.units import Site, SiteKind
 from knowscope_tui.demo import bundle, corpus
-from knowscope_tui.engine import selftest
+from knowscope_tui.engine import parity, selftest
 from knowscope_tui.engine.dictionary import Dictionary, make_dictionary
 from knowscope_tui.engine.library import Library, load_library
 from knowscope_tui.engine.model import LanguageModel
@@ -62,6 +62,19 @@ def only(test: SelfTest) -> DictionaryCheck:
     return check
 
 
+def test_a_sweep_that_is_wrong_on_this_machine_is_called_out(
+    lm: LanguageModel, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert self_test(lm, library, TINY_TEXTS, trained_on=None).problems == ()
+    monkeypatch.setattr(parity, "sweep", lambda _lm, _library, _trace, units: [0.5] * len(units))
+    test = self_test(lm, library, TINY_TEXTS, trained_on=None)
+    assert not test.passed
+    assert any("Exact effects are off" in problem for problem in test.problems)
+    monkeypatch.setattr(parity, "sweep", lambda _lm, _library, _trace, units: [math.nan] * len(units))
+    (problem,) = self_test(lm, library, TINY_TEXTS, trained_on=None).problems
+    assert "Exact effects are off" in problem
+
+
 # --- figures --------------------------------------------------------------------------------------------------------
 
 
@@ -70,6 +83,7 @@ def test_the_demo_as_it_is_shipped_passes(demo_scope: Scope) -> None:
     test = demo_scope.self_test(lambda doing, fraction: told.append((doing, fraction)))
     assert test.passed
     assert (test.parity, test.problems, test.wrong) == (0, (), ())
+    assert test.ablation_gap < 1e-5
     assert [check.site for check in test.dictionaries] == [used.site for used in demo_scope.info.dictionaries]
     assert test.tokens > 200
     for check in test.dictionaries:
@@ -79,7 +93,7 @@ def test_the_demo_as_it_is_shipped_passes(demo_scope: Scope) -> None:
         assert check.features == demo_scope._library.at(check.site).d_sae
     shares = [fraction or 0.0 for _doing, fraction in told]
     assert shares == sorted(shares)
-    assert len(told) == len(test.dictionaries) + 1
+    assert len(told) == len(test.dictionaries) + 2
     json.dumps(self_test_json(test), allow_nan=False)
 
 
