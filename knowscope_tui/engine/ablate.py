@@ -13,12 +13,13 @@ and for a neuron a_k = target. `target` is 0, the unit's mean, or a multiple of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from knowscope_tui.core.readings import Ablation, Effect, Mode, Positions
+from knowscope_tui.core.readings import Ablation, Effect, Mode, Positions, TokenProb
 from knowscope_tui.core.units import Family, Site, Unit
 from knowscope_tui.engine.answers import answer_rank, forward, probability, top_tokens
 from knowscope_tui.engine.dictionary import Dictionary
@@ -136,19 +137,33 @@ def measure_ablation(
     before = forward(lm, question)
     with intervene(lm.model, changes):
         after = forward(lm, question)
-    return effect_of(lm, question, ablation, before, after)
+    return effect_of(question, ablation, said(lm, question, before), said(lm, question, after))
 
 
-def effect_of(lm: LanguageModel, question: Question, ablation: Ablation, before: Tensor, after: Tensor) -> Effect:
-    """What `ablation` did, from the logits without and with it: (pos, vocabulary) both."""
+@dataclass(frozen=True)
+class Said:
+    """What logits say of an answer."""
+
+    p: float
+    rank: int
+    top: tuple[TokenProb, ...]
+
+
+def said(lm: LanguageModel, question: Question, logits: Tensor) -> Said:
+    """What `logits`, (pos, vocabulary), say of the answer of `question`."""
+    return Said(probability(logits, question), answer_rank(logits, question), top_tokens(logits, question, lm))
+
+
+def effect_of(question: Question, ablation: Ablation, before: Said, after: Said) -> Effect:
+    """What `ablation` did, from what was said without and with it."""
     return Effect(
         prompt=question.prompt,
         answer=question.answer,
         ablation=ablation,
-        p_before=probability(before, question),
-        p_after=probability(after, question),
-        rank_before=answer_rank(before, question),
-        rank_after=answer_rank(after, question),
-        top_before=top_tokens(before, question, lm),
-        top_after=top_tokens(after, question, lm),
+        p_before=before.p,
+        p_after=after.p,
+        rank_before=before.rank,
+        rank_after=after.rank,
+        top_before=before.top,
+        top_after=after.top,
     )

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from knowscope_tui.core.readings import Ablation, Effect, Positions
 from knowscope_tui.core.units import Site, SiteKind
-from knowscope_tui.engine.ablate import Means, effect_of, row_changes
+from knowscope_tui.engine.ablate import Means, Said, effect_of, row_changes, said
 from knowscope_tui.engine.graphs import ONE_ROW, SuffixGraphs
 from knowscope_tui.engine.hooks import Change
 from knowscope_tui.engine.library import Library
@@ -46,8 +47,13 @@ class Live:
 
     def measure(self, ablation: Ablation, means: Means | None = None) -> Effect:
         """What `ablation` does to the answer. Raises `UsageError` for a unit that does not exist."""
-        after = self.run(ablation, means).logits
-        return effect_of(self._lm, self._question, ablation, self.trace.logits[0], after)
+        after = said(self._lm, self._question, self.run(ablation, means).logits)
+        return effect_of(self._question, ablation, self._before, after)
+
+    @cached_property
+    def _before(self) -> Said:
+        """What the fact says with everything switched on."""
+        return said(self._lm, self._question, self.trace.logits[0])
 
     @torch.no_grad()
     def run(self, ablation: Ablation, means: Means | None = None) -> LiveRun:

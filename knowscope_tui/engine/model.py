@@ -57,6 +57,7 @@ class LanguageModel:
         self.source = source
         self.name = name or source
         self.chat = chat
+        self._texts: dict[int, str] = {}
 
     @property
     def device(self) -> torch.device:
@@ -152,6 +153,11 @@ class LanguageModel:
 
     def text(self, token_id: int) -> str:
         """A single token as text, its leading space kept."""
+        if token_id not in self._texts:
+            self._texts[token_id] = self._text(token_id)
+        return self._texts[token_id]
+
+    def _text(self, token_id: int) -> str:
         piece = self.tokenizer.convert_ids_to_tokens([token_id])[0]
         if piece in self.tokenizer.all_special_tokens:
             return str(piece)

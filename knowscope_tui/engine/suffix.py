@@ -69,6 +69,7 @@ class Suffix:
         self.single = len(trace.questions) == 1
         self.pack = max(1, min(PACK, PACKED_TOKENS // self.tokens)) if self.single else 1
         self._masks: dict[tuple[int, int, torch.device], Tensor] = {}
+        self._kept_arguments: dict[tuple[int, int], dict[str, Any]] = {}
 
     def rows(self, layer: int, facts: Tensor) -> Tensor:
         """What enters `layer` (or, behind the last, the final norm) in the trace, a row for each of `facts`.
@@ -95,14 +96,12 @@ class Suffix:
         sequences = -(-rows // pack)
         if sequences * pack > rows:
             hidden = torch.cat([hidden, hidden.new_zeros(sequences * pack - rows, tokens, d_model)])
-        call = self.trace.calls[layer]
         past = _Past(*self._prefix(layer, sequences, facts), [])
+        arguments = self._arguments(layer, pack, facts)
         by_rows = {site: _by_rows(change, tokens) for site, change in (changes or {}).items()}
         with intervene(self._model, by_rows):
             output = self._layers[layer](
-                hidden.reshape(sequences, pack * tokens, d_model),
-                **self._arguments(call, pack, facts),
-                past_key_values=past,
+                hidden.reshape(sequences, pack * tokens, d_model), **arguments, past_key_values=past
             )
         whole: Tensor = output[0] if isinstance(output, tuple) else output
         return whole.reshape(-1, tokens, d_model)[:rows], past.kept[0]
@@ -117,8 +116,14 @@ class Suffix:
 
     # --- how a layer is called ----------------------------------------------------------------------------------------
 
-    def _arguments(self, call: Call, pack: int, facts: Tensor) -> dict[str, Any]:
-        """What the trace called the layer with, cut to the rows' tokens; tensors that rows have no use for are left."""
+    def _arguments(self, layer: int, pack: int, facts: Tensor) -> dict[str, Any]:
+        """What the trace called `layer` with, cut to the rows' tokens; tensors that rows have no use for are left.
+
+        Of a single fact they are the same for all rows, and kept.
+        """
+        if (layer, pack) in self._kept_arguments:
+            return self._kept_arguments[layer, pack]
+        call = self.trace.calls[layer]
         device = call.hidden.device
         arguments = {name: value for name, value in call.arguments.items() if not isinstance(value, Tensor)}
         arguments["attention_mask"] = self._mask(call, pack, facts)
@@ -127,6 +132,8 @@ class Suffix:
             arguments["position_embeddings"] = tuple(self._cut(part.to(device), pack, facts) for part in pair)
         if "position_ids" in call.arguments:
             arguments["position_ids"] = self._cut(call.arguments["position_ids"].to(device), pack, facts)
+        if self.single:
+            self._kept_arguments[layer, pack] = arguments
         return arguments
 
     def _cut(self, table: Tensor, pack: int, facts: Tensor) -> Tensor:
