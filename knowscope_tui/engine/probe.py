@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -35,6 +35,10 @@ class SiteUnits:
     family: Family
     activation: Tensor
     attribution: Tensor
+
+
+_Read = tuple[Unit, float, float]
+"""A unit with its activation and attribution."""
 
 
 @dataclass(frozen=True)
@@ -138,41 +142,66 @@ def _units(
 ) -> tuple[UnitReading, ...]:
     """The strongest active units over all sites; ranked by ΔProb, those that were measured come first."""
     thresholds, p_after = _selection_thresholds(by_site, fact, tau1), effects.p_after
-    measured: dict[Site, list[int]] = {}
-    for unit in p_after if rank is Rank.DELTA_PROB else ():
-        measured.setdefault(unit.site, []).append(unit.index)
     rows: list[UnitReading] = []
-    for units in by_site:
-        for index, activation, attribution in _listed(units, fact, rank, top, measured.get(units.site, ())):
-            unit = Unit(units.site, units.family, index)
-            drop = relative_drop(effects.p_before, p_after[unit]) if unit in p_after else None
-            selected = activation > thresholds[units.site.kind]
-            rows.append(UnitReading(unit, trace.positions[fact], activation, attribution, drop, selected))
-    rows.sort(key=_sort_key(rank))
-    if top is None:
-        neurons = [row.unit for row in rows if row.unit.family is Family.NEURON]
-        surplus = set(neurons[NEURONS_LISTED:])
-        rows = [row for row in rows if row.unit not in surplus]
-    return tuple(rows[:top])
+    for family in Family:
+        limit = NEURONS_LISTED if top is None and family is Family.NEURON else top
+        of_family = [units for units in by_site if units.family is family]
+        found = _strongest(of_family, fact, rank, limit)
+        if rank is Rank.DELTA_PROB:
+            found += _measured(of_family, fact, p_after, {unit for unit, _activation, _attribution in found})
+        listed = [
+            UnitReading(
+                unit=unit,
+                position=trace.positions[fact],
+                activation=activation,
+                attribution=attribution,
+                delta_prob=relative_drop(effects.p_before, p_after[unit]) if unit in p_after else None,
+                selected=activation > thresholds[unit.site.kind],
+            )
+            for unit, activation, attribution in found
+        ]
+        rows += sorted(listed, key=_sort_key(rank))[:limit]
+    return tuple(sorted(rows, key=_sort_key(rank))[:top])
 
 
-def _listed(
-    units: SiteUnits, fact: int, rank: Rank, top: int | None, measured: Sequence[int]
-) -> list[tuple[int, float, float]]:
-    """Index, activation and attribution of those active units of a site that may be among the strongest of all.
+def _strongest(by_site: Sequence[SiteUnits], fact: int, rank: Rank, limit: int | None) -> list[_Read]:
+    """The strongest active units of `by_site`, at most `limit`; for a rank by ΔProb these are so by attribution.
 
-    Ranked by ΔProb these are the `measured` ones and, behind them, the strongest by attribution.
+    What is not among them never becomes a Python object: a large model has hundreds of thousands of active neurons.
     """
-    activation, attribution = units.activation[fact], units.attribution[fact]
-    most = top
-    if most is None:
-        most = NEURONS_LISTED if units.family is Family.NEURON else len(activation)
-    active = activation != 0
-    strength = activation.abs() if rank is Rank.ACTIVATION else attribution
-    best = strength.masked_fill(~active, -torch.inf).topk(min(most, int(active.sum()))).indices
-    if measured:
-        best = torch.unique(torch.cat([best, torch.tensor(measured, device=best.device)]))
-    return list(zip(best.tolist(), activation[best].tolist(), attribution[best].tolist(), strict=True))
+    indices: list[Tensor] = []
+    strengths: list[Tensor] = []
+    for units in by_site:
+        active = units.activation[fact] != 0
+        strength = units.activation[fact].abs() if rank is Rank.ACTIVATION else units.attribution[fact]
+        count = int(active.sum())
+        best = strength.masked_fill(~active, -torch.inf).topk(count if limit is None else min(limit, count))
+        indices.append(best.indices.cpu())
+        strengths.append(best.values.cpu())
+    if not indices:
+        return []
+    order = torch.cat(strengths).argsort(descending=True, stable=True)[:limit]
+    places = torch.repeat_interleave(torch.arange(len(indices)), torch.tensor([len(found) for found in indices]))
+    chosen = [torch.cat(indices)[order[places[order] == place]].tolist() for place in range(len(indices))]
+    return [row for units, found in zip(by_site, chosen, strict=True) for row in _read(units, fact, found)]
+
+
+def _measured(
+    by_site: Sequence[SiteUnits], fact: int, p_after: Mapping[Unit, float], listed: Collection[Unit]
+) -> list[_Read]:
+    """The measured units of `by_site` that are not `listed` yet."""
+    indices: dict[Site, list[int]] = {}
+    for unit in p_after:
+        if unit not in listed:
+            indices.setdefault(unit.site, []).append(unit.index)
+    return [row for units in by_site for row in _read(units, fact, indices.get(units.site, []))]
+
+
+def _read(units: SiteUnits, fact: int, indices: list[int]) -> list[_Read]:
+    """Units of one site with activation and attribution."""
+    activation, attribution = units.activation[fact][indices].tolist(), units.attribution[fact][indices].tolist()
+    named = [Unit(units.site, units.family, index) for index in indices]
+    return list(zip(named, activation, attribution, strict=True))
 
 
 def _selection_thresholds(by_site: Sequence[SiteUnits], fact: int, tau1: float) -> Mapping[SiteKind, float]:
