@@ -25,6 +25,7 @@ from knowscope_tui.bench.tasks import Bench, time_ranking, time_reading, time_to
 from knowscope_tui.bench.units import drawn_by_layer, strongest
 from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.core.units import SiteKind
+from knowscope_tui.engine.host import use_cores
 from knowscope_tui.engine.loading import pick_device, pick_dtype
 from knowscope_tui.errors import UsageError
 
@@ -51,6 +52,7 @@ def measure(plan: Plan, on_progress: OnProgress = silent) -> Result:
     Raises `DoesNotFit`, `DeviceError`, or `UsageError` for kinds without dictionaries and more units than are active.
     """
     device = pick_device(plan.device)
+    use_cores()
     dtype, shape = pick_dtype(plan.dtype, device), SHAPES[plan.shape]
     kinds = _checked(plan.kinds) or usual_kinds(shape, device)
     check_room(shape, kinds, device, dtype)

@@ -10,3 +10,7 @@ OnProgress = Callable[[str, float | None], None]
 
 def silent(_doing: str, _fraction: float | None) -> None:
     """Progress that nobody watches."""
+
+
+def unstopped() -> None:
+    """A check of work that nobody stops."""

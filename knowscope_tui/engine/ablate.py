@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 
 import torch
@@ -22,10 +23,11 @@ from torch import Tensor
 from knowscope_tui.core.readings import Ablation, Effect, Mode, Positions, TokenProb
 from knowscope_tui.core.units import Family, Site, Unit
 from knowscope_tui.engine.answers import answer_rank, forward, probability, top_tokens
-from knowscope_tui.engine.dictionary import Dictionary
+from knowscope_tui.engine.dictionary import Dictionary, Selection
 from knowscope_tui.engine.hooks import Change, intervene
 from knowscope_tui.engine.library import Library, check_unit
 from knowscope_tui.engine.model import LanguageModel, Question
+from knowscope_tui.engine.transfer import upload
 
 Means = Mapping[Unit, float]
 """Mean activation of units over reference text, for `Mode.MEAN`."""
@@ -35,41 +37,55 @@ def _by_site(units: Sequence[Unit]) -> dict[Site, list[Unit]]:
     return {site: list(group) for site, group in groupby(sorted(set(units)), key=lambda unit: unit.site)}
 
 
-def _target(activation: Tensor, units: Sequence[Unit], ablation: Ablation, means: Means) -> Tensor:
-    """What the activations of `units` become: (..., n_units) → (..., n_units)."""
+def _target(activation: Tensor, ablation: Ablation, means: Tensor) -> Tensor:
+    """What activations (..., n_units) become; `means` (n_units,)."""
     if ablation.mode is Mode.SCALE:
         return activation * ablation.factor
     if ablation.mode is Mode.MEAN:
-        return activation.new_tensor([means[unit] for unit in units]).expand_as(activation)
+        return means.to(activation.dtype).expand_as(activation)
     return torch.zeros_like(activation)
 
 
 def _feature_change(dictionary: Dictionary, units: Sequence[Unit], ablation: Ablation, means: Means) -> Change:
-    numbers = [unit.index for unit in units]
+    @cache
+    def at_hand(device: torch.device) -> tuple[Selection, Tensor]:
+        return dictionary.select(_indices(units), device), upload(_means_of(units, ablation, means), device)
 
     def change(rows: Tensor) -> Tensor:  # (batch, n, d_in)
-        indices = torch.tensor(numbers, device=rows.device)
+        chosen, mean = at_hand(rows.device)
         if ablation.substitute:
             features = dictionary.encode(rows)
-            features[..., indices] = _target(features[..., indices], units, ablation, means)
+            features[..., chosen.indices] = _target(features[..., chosen.indices], ablation, mean)
             return dictionary.decode(features, rows).to(rows.dtype)
-        z = dictionary.encode_some(rows, indices)  # (batch, n, n_units)
-        delta = dictionary.write(rows, _target(z, units, ablation, means) - z, indices)
+        z = chosen.encode(rows)  # (batch, n, n_units)
+        delta = chosen.write(rows, _target(z, ablation, mean) - z)
         return (rows.to(delta.dtype) + delta).to(rows.dtype)
 
     return change
 
 
 def _neuron_change(units: Sequence[Unit], ablation: Ablation, means: Means) -> Change:
-    numbers = [unit.index for unit in units]
+    @cache
+    def at_hand(device: torch.device) -> tuple[Tensor, Tensor]:
+        return upload(_indices(units), device), upload(_means_of(units, ablation, means), device)
 
     def change(rows: Tensor) -> Tensor:  # (batch, n, d_mlp)
-        indices = torch.tensor(numbers, device=rows.device)
+        indices, mean = at_hand(rows.device)
         changed = rows.clone()
-        changed[..., indices] = _target(rows[..., indices], units, ablation, means).to(rows.dtype)
+        changed[..., indices] = _target(rows[..., indices], ablation, mean).to(rows.dtype)
         return changed
 
     return change
+
+
+def _indices(units: Sequence[Unit]) -> Tensor:
+    """(n_units,), on the host."""
+    return torch.tensor([unit.index for unit in units])
+
+
+def _means_of(units: Sequence[Unit], ablation: Ablation, means: Means) -> Tensor:
+    """(n_units,), on the host; zeros where the mode has no use for means."""
+    return torch.tensor([means[unit] if ablation.mode is Mode.MEAN else 0.0 for unit in units])
 
 
 def at_tokens(reached: slice, change: Change) -> Change:

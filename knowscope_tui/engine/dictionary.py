@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -88,21 +89,27 @@ class Dictionary:
 
     def encode(self, activation: Tensor) -> Tensor:
         """Feature activations of `activation`: (..., d_in) → (..., d_sae)."""
-        x, vectors = self._read(activation), self.vectors(activation.device)
+        x, vectors = self.as_read(activation), self.vectors(activation.device)
         p = _products(x, self._whole_encoder(activation.device)) + vectors["b_enc"]
         return ARCHITECTURES[self.spec.architecture].activate(p, vectors, self.spec.k)
 
     def encode_some(self, activation: Tensor, indices: Tensor) -> Tensor:
         """Activations of the features at `indices` alone: (..., d_in) → (..., n)."""
-        architecture = ARCHITECTURES[self.spec.architecture]
-        if not architecture.local:
-            return self.encode(activation)[..., indices]
-        chosen = {name: vector[indices] for name, vector in self.vectors(activation.device).items() if name != "b_dec"}
-        rows = self._rows_of(self.encoder, indices, activation.device)
-        p = self._read(activation) @ rows.T + chosen["b_enc"]
-        return architecture.activate(p, chosen, self.spec.k)
+        return self.select(indices, activation.device).encode(activation)
 
-    def _read(self, activation: Tensor) -> Tensor:
+    def select(self, indices: Tensor, device: torch.device) -> Selection:
+        """The features at `indices` (n,), best on the host, with what `device` needs to read and write them often."""
+        chosen = indices.to(self.decoder.device)
+        vectors = {name: v[upload(chosen, device)] for name, v in self.vectors(device).items() if name != "b_dec"}
+        encoder = self._rows_of(self.encoder, chosen, device) if self._reads_alone else None
+        return Selection(self, upload(chosen, device), encoder, vectors)
+
+    @property
+    def _reads_alone(self) -> bool:
+        """Whether a feature's activation depends on its own pre-activation alone."""
+        return ARCHITECTURES[self.spec.architecture].local
+
+    def as_read(self, activation: Tensor) -> Tensor:
         """The activation as the encoder reads it, float32."""
         x = activation.to(torch.float32)
         if self.spec.normalize == "none":
@@ -138,10 +145,6 @@ class Dictionary:
     def rows(self, indices: Tensor, device: torch.device | None = None) -> Tensor:
         """Decoder rows of the features at `indices`: (n,) → (n, d_in), on `device` (default: that of `indices`)."""
         return self._rows_of(self.decoder, indices, device or indices.device)
-
-    def write(self, activation: Tensor, amounts: Tensor, indices: Tensor) -> Tensor:
-        """What `amounts` (..., n) of the features at `indices` add to `activation`: (..., d_in)."""
-        return (amounts @ self.rows(indices, amounts.device)) * self.write_scale(activation)
 
     def write_scale(self, activation: Tensor) -> Tensor | float:
         """What a decoder row is multiplied by where `activation` stands: (..., 1), or 1."""
@@ -182,6 +185,36 @@ class Dictionary:
         return chosen
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Some features of a dictionary on one device, with their rows at hand."""
+
+    dictionary: Dictionary
+    indices: Tensor
+    """(n,)."""
+    encoder: Tensor | None
+    """(n, d_in); None where a feature's activation depends on all others."""
+    vectors: Mapping[str, Tensor]
+    """Per-feature vectors by name, (n,) each."""
+
+    @cached_property
+    def decoder(self) -> Tensor:
+        """(n, d_in)."""
+        return self.dictionary.rows(self.indices)
+
+    def encode(self, activation: Tensor) -> Tensor:
+        """Their activations: (..., d_in) → (..., n)."""
+        if self.encoder is None:
+            return self.dictionary.encode(activation)[..., self.indices]
+        spec = self.dictionary.spec
+        p = self.dictionary.as_read(activation) @ self.encoder.T + self.vectors["b_enc"]
+        return ARCHITECTURES[spec.architecture].activate(p, self.vectors, spec.k)
+
+    def write(self, activation: Tensor, amounts: Tensor) -> Tensor:
+        """What `amounts` (..., n) of them add to `activation`: (..., d_in)."""
+        return (amounts @ self.decoder) * self.dictionary.write_scale(activation)
+
+
 class PeerDictionary(Dictionary):
     """A dictionary whose encoding sae-lens's own class does; what it writes is linear in its decoder all the same."""
 
@@ -204,8 +237,9 @@ class PeerDictionary(Dictionary):
         encoded: Tensor = self._sae.encode(rows)
         return encoded.reshape(*activation.shape[:-1], self.d_sae)
 
-    def encode_some(self, activation: Tensor, indices: Tensor) -> Tensor:
-        return self.encode(activation)[..., indices]
+    @property
+    def _reads_alone(self) -> bool:
+        return False
 
 
 def make_dictionary(spec: Spec, tensors: Mapping[str, Tensor], pool: EncoderPool | None = None) -> Dictionary:

@@ -25,8 +25,7 @@ def continuation_of(lm: LanguageModel, live: Live, ablation: Ablation, means: Me
 
     question = live.trace.questions[0]
     run = live.run(ablation, means)
-    length = len(question.prompt_ids)
-    past = DynamicCache([(keys[:, :, :length], values[:, :, :length]) for keys, values in run.keys_values])
+    past = DynamicCache(live.past(run, len(question.prompt_ids)))
     everywhere = ablation.positions is Positions.ALL
     changes = unit_changes(lm, live.library, ablation, means) if everywhere else {}
     return _continued(lm, question, int(run.logits[0].argmax()), past, changes, tokens)

@@ -1,12 +1,15 @@
 """The unchanged upper layers of one fact as CUDA graphs, one for each layer that a run can start at.
 
-Launching the kernels of a layer one by one takes a processor longer than a GPU takes to run them. A graph is captured
-the first time that its start layer is asked for, from static buffers: later runs copy what enters the layer into
-place and replay. Elsewhere than on one GPU, and where capturing fails, the layers run one by one.
+Launching the kernels of a layer one by one takes a processor longer than a GPU takes to run them. The first run from a
+layer goes kernel by kernel and warms them up; the second captures a graph from static buffers; from then on what
+enters the layer is copied into place and the graph is replayed. Elsewhere than on one GPU, and where capturing fails or
+what is replayed is not what was run, the layers run one by one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +32,7 @@ class Climbed:
     logits: Tensor
     """Where the answer is predicted: (n_answer, vocabulary)."""
     keys_values: tuple[KeysValues, ...]
-    """Of each layer that ran."""
+    """Of each layer that ran, for the row's own tokens."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +50,22 @@ class SuffixGraphs:
     def __init__(self, lm: LanguageModel, suffix: Suffix) -> None:
         self._lm, self._suffix = lm, suffix
         self._captured: dict[int, _Captured] = {}
+        self._ran: set[int] = set()
         self._pool: Any = None
         devices = {layer_device(lm.model, layer) for layer in range(lm.n_layers)}
         self._usable = lm.device.type == "cuda" and len(devices) == 1
 
     @torch.no_grad()
     def run(self, layer: int, hidden: Tensor) -> Climbed:
-        """From what enters `layer` (or the final norm, behind the last), (1, tokens, d_model)."""
-        if not self._usable:
-            return self._climb(layer, hidden)
-        if layer not in self._captured:
-            # The eager run warms the kernels up, which capturing needs, and is the answer of this time.
-            climbed = self._climb(layer, hidden)
+        """From what enters `layer` (or the final norm, behind the last), (1, tokens, d_model).
+
+        What it returns holds until the next run.
+        """
+        if self._usable and layer in self._ran and layer not in self._captured:
             self._capture(layer, hidden)
-            return climbed
+        self._ran.add(layer)
+        if layer not in self._captured:
+            return self._climb(layer, hidden)
         captured = self._captured[layer]
         captured.entering.copy_(hidden)
         captured.graph.replay()
@@ -78,14 +83,32 @@ class SuffixGraphs:
         return Climbed(logits, tuple(seen))
 
     def _capture(self, layer: int, hidden: Tensor) -> None:
-        """Captures the run from `layer` up; where that fails, nothing is captured any more."""
-        entering = hidden.clone()
+        """Captures the run from `layer` up; where that fails or is wrong, nothing is captured any more."""
+        device, entering = hidden.device, hidden.clone()
+        plain = self._climb(layer, hidden).logits
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=self._pool):
+            with capturing(graph, self._pool, device):
                 climbed = self._climb(layer, entering)
+            graph.replay()
+            self._usable = torch.allclose(climbed.logits.float(), plain.float(), rtol=1e-2, atol=1e-2)
         except RuntimeError:
             self._usable = False
-            return
-        self._pool = graph.pool()
-        self._captured[layer] = _Captured(graph, entering, climbed)
+        if self._usable:
+            self._pool = graph.pool()
+            self._captured[layer] = _Captured(graph, entering, climbed)
+        else:
+            self._captured.clear()
+
+
+@contextmanager
+def capturing(graph: Any, pool: Any, device: torch.device) -> Iterator[None]:
+    """Within the block what runs on `device` goes into `graph`; the current stream is the same again afterwards."""
+    before = torch.cuda.current_stream(device)
+    # Its own stream, on this device: torch's is on whichever device was current when it was first used.
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    try:
+        with torch.cuda.device(device), torch.cuda.graph(graph, pool, stream):
+            yield
+    finally:
+        torch.cuda.set_stream(before)

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from knowscope_tui.core.progress import unstopped
 from knowscope_tui.core.readings import Ablation, UnitEffect, UnitSet, relative_drop
 from knowscope_tui.core.units import Unit
 from knowscope_tui.engine.look import NOTHING, Look
-from knowscope_tui.engine.readout import NEVER
 
 CANDIDATES = 100
 """How many of the units strongest at one step are tried at the next."""
@@ -29,7 +29,7 @@ def grow_set(
     below: float,
     most: int,
     candidates: int = CANDIDATES,
-    check: Callable[[], None] = NEVER,
+    check: Callable[[], None] = unstopped,
 ) -> Iterator[UnitSet]:
     """The set after each step, chosen from `units`, and last what is left of it when it is pruned.
 

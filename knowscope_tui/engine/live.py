@@ -27,12 +27,14 @@ from knowscope_tui.engine.trace import Trace
 
 @dataclass(frozen=True)
 class LiveRun:
-    """A fact with an ablation in place: its logits, and the keys and values that its continuation attends to."""
+    """A fact with an ablation in place; what it holds is the fact's until the next run."""
 
     logits: Tensor
     """Where the answer is predicted: (n_answer, vocabulary)."""
-    keys_values: tuple[KeysValues, ...]
-    """Of each layer, for all tokens: (1, kv_heads, pos, head_dim) both."""
+    start: int
+    """The first token that ran."""
+    keys_values: Mapping[int, KeysValues]
+    """Of each layer that ran, for the tokens from there on: (1, kv_heads, tokens, head_dim) both."""
 
 
 class Live:
@@ -58,25 +60,34 @@ class Live:
     @torch.no_grad()
     def run(self, ablation: Ablation, means: Means | None = None) -> LiveRun:
         """The fact with `ablation` in place."""
-        traced = tuple(zip(self.trace.keys, self.trace.values, strict=True))
         changes = row_changes(self._lm, self.library, ablation, means)
-        if not changes:
-            return LiveRun(self.trace.logits[0], traced)
-        suffix = self._suffix(ablation.positions)
+        start = self.trace.positions[0] if ablation.positions is Positions.LAST else 1
+        if not changes or start >= len(self._question.input_ids):
+            return LiveRun(self.trace.logits[0], start, {})
+        suffix = self._suffix(ablation.positions, start)
         layer, hidden = self._enter(suffix, changes, ablation.positions)
-        first, free = layer, max(site.layer for site in changes) + 1
-        run: list[KeysValues] = []
-        while layer < min(free, self._lm.n_layers):
+        own: dict[int, KeysValues] = {}
+        while layer < min(self._lm.n_layers, max(site.layer for site in changes) + 1):
             here = {site: change for site, change in changes.items() if site.layer == layer}
-            hidden, seen = suffix.run_layer(layer, hidden, ONE_ROW, here)
-            run.append(seen)
+            hidden, own[layer] = suffix.run_layer(layer, hidden, ONE_ROW, here)
             layer += 1
         climbed = self._graphs[ablation.positions].run(layer, hidden)
-        return LiveRun(climbed.logits, (*traced[:first], *run, *climbed.keys_values))
+        own |= zip(range(layer, self._lm.n_layers), climbed.keys_values, strict=True)
+        return LiveRun(climbed.logits, start, own)
 
-    def _suffix(self, positions: Positions) -> Suffix:
+    def past(self, run: LiveRun, length: int) -> list[KeysValues]:
+        """Keys and values of every layer for the first `length` tokens, as `run` has them."""
+        whole: list[KeysValues] = []
+        for layer, (keys, values) in enumerate(zip(self.trace.keys, self.trace.values, strict=True)):
+            if layer in run.keys_values:
+                own_keys, own_values = run.keys_values[layer]
+                keys = torch.cat([keys[:, :, : run.start], own_keys], dim=2)
+                values = torch.cat([values[:, :, : run.start], own_values], dim=2)
+            whole.append((keys[:, :, :length], values[:, :, :length]))
+        return whole
+
+    def _suffix(self, positions: Positions, start: int) -> Suffix:
         if positions not in self._suffixes:
-            start = self.trace.positions[0] if positions is Positions.LAST else 1
             suffix = Suffix(self._lm, self.trace, [start])
             self._suffixes[positions] = suffix
             self._graphs[positions] = SuffixGraphs(self._lm, suffix)

@@ -159,8 +159,8 @@ def pick_dtype(dtype: str, device: torch.device, stored: torch.dtype = torch.flo
 
 def multiplies_bfloat16() -> bool:
     """Whether this processor has instructions for products of bfloat16 matrices."""
-    supported: bool = torch.cpu._is_amx_tile_supported()
-    return supported
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(supported and supported())
 
 
 def stored_dtype(files: ModelFiles) -> torch.dtype:

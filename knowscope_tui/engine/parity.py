@@ -41,12 +41,13 @@ def parity(lm: LanguageModel, texts: Sequence[str]) -> float:
 def ablation_gap(lm: LanguageModel, library: Library, sites: Sequence[Site], text: str) -> float:
     """The largest difference in P between ablations by sweep, or live, and the same through the whole model with hooks.
 
-    P is that of the text's last token after the others. Switched off are the strongest features at the first, a middle
-    and the last of `sites`, which have dictionaries, and a neuron. Rounding is expected, to the dtype's precision. NaN
-    where a probability is not a number.
+    P is that of the model's own next token after the text. Switched off are the strongest features at the first, a
+    middle and the last of `sites`, which have dictionaries, and a neuron. Rounding is expected, to the dtype's
+    precision. NaN where a probability is not a number.
     """
     ids = lm.encode_text(text, cut=True)
-    question = Question(text, "", ids[:-1], ids[-1:])
+    following = int(lm.model(input_ids=lm.tensor([ids]), use_cache=False, logits_to_keep=1).logits[0, -1].argmax())
+    question = Question(text, "", ids, (following,))
     neurons = Site(lm.n_layers // 2, SiteKind.MLP_ACT)
     trace = record(lm, [question], [question.last], [*sites, neurons])
     units = [Unit.neuron(neurons.layer, int(trace.activations[neurons][0].abs().argmax()))]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.progress import unstopped
 from knowscope_tui.core.ranks import DEFAULT_MEMORY, DEFAULT_NEURONS, FactRanks, UnitRank
 from knowscope_tui.core.readings import relative_drop
 from knowscope_tui.core.units import Family, Site, Unit
@@ -25,7 +26,6 @@ from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.probe import SiteUnits, read_sites, read_units, reading_position
 from knowscope_tui.engine.ranking_memory import FactBytes, fact_bytes, rows_beside
-from knowscope_tui.engine.readout import NEVER
 from knowscope_tui.engine.sites import INSIDE_LAYER
 from knowscope_tui.engine.sweep import Sweep
 from knowscope_tui.engine.trace import Trace, record
@@ -83,7 +83,7 @@ class Ranker:
         self,
         asked: Sequence[AskedFact],
         on_measured: OnMeasured = lambda facts, units: None,
-        check: Callable[[], None] = NEVER,
+        check: Callable[[], None] = unstopped,
     ) -> list[FactRanks]:
         """The facts with their units, in the order of `asked`.
 

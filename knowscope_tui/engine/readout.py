@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from knowscope_tui.core.progress import unstopped
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.sites import final_norm, logit_softcap, unembedding
 from knowscope_tui.engine.transfer import upload
@@ -19,8 +20,6 @@ from knowscope_tui.engine.transfer import upload
 CHUNK_BYTES = {"cpu": 1 << 23, "cuda": 1 << 28}
 """What the float32 logits of one chunk of the vocabulary may take: on a processor its caches should hold them, and on
 a GPU each chunk is a launch of its own."""
-
-NEVER: Callable[[], None] = lambda: None  # noqa: E731
 
 
 @torch.no_grad()
@@ -36,7 +35,7 @@ def _capped_(lm: LanguageModel, logits: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def token_log_probs(lm: LanguageModel, hidden: Tensor, tokens: Tensor, check: Callable[[], None] = NEVER) -> Tensor:
+def token_log_probs(lm: LanguageModel, hidden: Tensor, tokens: Tensor, check: Callable[[], None] = unstopped) -> Tensor:
     """log P of one token a row: hidden (n, d_model), tokens (n,) → (n,), float32.
 
     `check` is called before each chunk and may raise to cancel.
@@ -81,7 +80,7 @@ class AnswerReadout:
             self._tokens[fact, :n_answer] = torch.tensor(question.answer_ids)
             self._offsets[fact, :n_answer] = torch.arange(question.last - start, question.last - start + n_answer)
 
-    def log_probs(self, hidden: Tensor, facts: Tensor, check: Callable[[], None] = NEVER) -> Tensor:
+    def log_probs(self, hidden: Tensor, facts: Tensor, check: Callable[[], None] = unstopped) -> Tensor:
         """hidden (rows, tokens, d_model), facts (rows,) on the host → (rows,), float32."""
         rows, tokens, d_model = hidden.shape
         offsets = self._offsets[facts]  # (rows, n_answer)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from knowscope_tui.core.units import Site
-from knowscope_tui.engine.hooks import Call, Change, intervene
+from knowscope_tui.engine.hooks import Change, intervene
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.sites import decoder_layers
 from knowscope_tui.engine.trace import Trace
@@ -42,12 +42,12 @@ class _Past:
 
     prefix_keys: Tensor
     prefix_values: Tensor
-    kept: list[KeysValues]
+    own: list[KeysValues]
+    """What the layer made of its rows."""
 
     def update(self, keys: Tensor, values: Tensor, *_args: Any, **_kwargs: Any) -> KeysValues:
-        whole = (torch.cat([self.prefix_keys, keys], dim=2), torch.cat([self.prefix_values, values], dim=2))
-        self.kept[:] = [whole]
-        return whole
+        self.own[:] = [(keys, values)]
+        return torch.cat([self.prefix_keys, keys], dim=2), torch.cat([self.prefix_values, values], dim=2)
 
 
 class Suffix:
@@ -68,7 +68,8 @@ class Suffix:
         """Which tokens of a trace make up a row: (facts, tokens)."""
         self.single = len(trace.questions) == 1
         self.pack = max(1, min(PACK, PACKED_TOKENS // self.tokens)) if self.single else 1
-        self._masks: dict[tuple[int, int, torch.device], Tensor] = {}
+        self._seen = {id(mask): _seen(mask, padded) for mask in self._recorded_masks()}
+        self._masks: dict[tuple[int, torch.device], Tensor] = {}
         self._kept_arguments: dict[tuple[int, int], dict[str, Any]] = {}
 
     def rows(self, layer: int, facts: Tensor) -> Tensor:
@@ -86,11 +87,12 @@ class Suffix:
     def run_layer(
         self, layer: int, hidden: Tensor, facts: Tensor, changes: Mapping[Site, Change] | None = None
     ) -> tuple[Tensor, KeysValues]:
-        """`hidden` (rows, tokens, d_model) after `layer`, and the keys and values it attended to.
+        """`hidden` (rows, tokens, d_model) after `layer`, and the keys and values that it made of these tokens.
 
         Each of `changes`, at sites in this layer, is handed the activation as (rows, tokens, width); where rows are
         packed the last ones may be no rows at all.
         """
+        hidden = hidden.to(self._device(layer))
         rows, tokens, d_model = hidden.shape
         pack = min(self.pack, rows)
         sequences = -(-rows // pack)
@@ -104,7 +106,11 @@ class Suffix:
                 hidden.reshape(sequences, pack * tokens, d_model), **arguments, past_key_values=past
             )
         whole: Tensor = output[0] if isinstance(output, tuple) else output
-        return whole.reshape(-1, tokens, d_model)[:rows], past.kept[0]
+        return whole.reshape(-1, tokens, d_model)[:rows], past.own[0]
+
+    def _device(self, layer: int) -> torch.device:
+        """Where `layer` computes: a trace holds what enters a layer, which may come from another device."""
+        return self.trace.keys[layer].device
 
     def _prefix(self, layer: int, sequences: int, facts: Tensor) -> KeysValues:
         """Keys and values to the left of the rows: (sequences, kv_heads, prefix, head_dim) both."""
@@ -123,10 +129,9 @@ class Suffix:
         """
         if (layer, pack) in self._kept_arguments:
             return self._kept_arguments[layer, pack]
-        call = self.trace.calls[layer]
-        device = call.hidden.device
+        call, device = self.trace.calls[layer], self._device(layer)
         arguments = {name: value for name, value in call.arguments.items() if not isinstance(value, Tensor)}
-        arguments["attention_mask"] = self._mask(call, pack, facts)
+        arguments["attention_mask"] = self._mask(layer, pack, facts)
         if "position_embeddings" in call.arguments:
             pair = call.arguments["position_embeddings"]
             arguments["position_embeddings"] = tuple(self._cut(part.to(device), pack, facts) for part in pair)
@@ -143,34 +148,46 @@ class Suffix:
             return cut.repeat(1, pack, *(1 for _ in cut.shape[2:]))
         return table[0][upload(self._places[facts], table.device)]
 
-    def _mask(self, call: Call, pack: int, facts: Tensor) -> Tensor:
-        """What is added to attention scores: (sequences or 1, 1, tokens, prefix + tokens)."""
-        recorded = call.arguments.get("attention_mask")
-        key = (id(recorded), pack, call.hidden.device)
-        if key not in self._masks:
-            visible = torch.stack([self._visible(call, start) for start in self.starts])  # (facts, tokens, prefix + …)
-            if self.single:
-                visible = _packed(visible[0], self.prefix, pack)[None]
-            mask = torch.zeros(visible.shape, dtype=call.hidden.dtype)
-            mask.masked_fill_(~visible, torch.finfo(mask.dtype).min)
-            self._masks[key] = upload(mask[:, None], call.hidden.device)
-        mask = self._masks[key]
-        return mask if self.single else mask[upload(facts, mask.device)]
+    def _recorded_masks(self) -> list[Tensor | None]:
+        """The masks that layers were called with; layers of a kind share one."""
+        masks = [call.arguments.get("attention_mask") for call in self.trace.calls[:-1]]
+        return list({id(mask): mask for mask in masks}.values())
 
-    def _visible(self, call: Call, start: int) -> Tensor:
+    def _mask(self, layer: int, pack: int, facts: Tensor) -> Tensor:
+        """What is added to attention scores: (sequences or 1, 1, tokens, prefix + tokens)."""
+        recorded, device = self.trace.calls[layer].arguments.get("attention_mask"), self._device(layer)
+        key = (id(recorded), device)
+        if key not in self._masks:
+            # (facts, tokens, prefix + tokens), for as many rows as a sequence ever holds
+            visible = torch.stack([self._visible(self._seen[id(recorded)], start) for start in self.starts])
+            if self.single:
+                visible = _packed(visible[0], self.prefix, self.pack)[None]
+            mask = torch.zeros(visible.shape, dtype=self.trace.keys[layer].dtype)
+            mask.masked_fill_(~visible, torch.finfo(mask.dtype).min)
+            self._masks[key] = upload(mask[:, None], device)
+        mask = self._masks[key]
+        if self.single:
+            return mask[..., : pack * self.tokens, : self.prefix + pack * self.tokens]
+        return mask[upload(facts, device)]
+
+    def _visible(self, seen: Tensor, start: int) -> Tensor:
         """Which keys the tokens of a row from `start` on see: (tokens, prefix + tokens) bool, on the host."""
-        recorded = call.arguments.get("attention_mask")
-        positions = call.hidden.shape[1]
-        if recorded is None:
-            seen = torch.ones(positions, positions, dtype=torch.bool).tril()
-        else:
-            whole = recorded[0, 0].cpu()  # the same for all facts: padding stands on the right, where nothing looks
-            seen = whole if whole.dtype is torch.bool else whole > torch.finfo(whole.dtype).min / 2
-        places = (start + torch.arange(self.tokens)).clamp(max=positions - 1)
+        places = (start + torch.arange(self.tokens)).clamp(max=len(seen) - 1)
         prefix = seen[places, : self.prefix] & (torch.arange(self.prefix) < start)
         # Where a row is longer than its fact the last token stands in for those behind it: none may look ahead at them.
         own = seen[places][:, places].tril()
         return torch.cat([prefix, own], dim=1)
+
+
+def _seen(mask: Tensor | None, positions: int) -> Tensor:
+    """Which tokens see which in a recorded call: (pos, pos) bool, on the host.
+
+    It is the same for all facts, since padding stands on the right, where nothing looks. No mask is the causal one.
+    """
+    if mask is None:
+        return torch.ones(positions, positions, dtype=torch.bool).tril()
+    whole = mask[0, 0].cpu()
+    return whole if whole.dtype is torch.bool else whole > torch.finfo(whole.dtype).min / 2
 
 
 def _by_rows(change: Change, tokens: int) -> Change:

@@ -13,13 +13,14 @@ is measured and taken away anew on each row, at every site that comes after the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
+from knowscope_tui.core.progress import unstopped
 from knowscope_tui.core.readings import Ablation
 from knowscope_tui.core.units import Site, SiteKind, Unit
 from knowscope_tui.engine.ablate import Means, row_changes
@@ -27,12 +28,12 @@ from knowscope_tui.engine.batch import free_cache, rows_within
 from knowscope_tui.engine.hooks import Change
 from knowscope_tui.engine.library import Library, check_unit
 from knowscope_tui.engine.model import LanguageModel
-from knowscope_tui.engine.readout import NEVER, AnswerReadout
+from knowscope_tui.engine.readout import AnswerReadout
 from knowscope_tui.engine.sites import INSIDE_LAYER
 from knowscope_tui.engine.suffix import Suffix
 from knowscope_tui.engine.trace import Trace
 from knowscope_tui.engine.transfer import Landing, upload
-from knowscope_tui.errors import device_full
+from knowscope_tui.errors import Cancelled, device_full
 
 Chunk = tuple[Sequence[int], Sequence[float]]
 """The places of some units among those asked about, and P(answer) with each alone zeroed."""
@@ -63,7 +64,7 @@ class Sweep:
         *,
         given: Ablation | None = None,
         means: Means | None = None,
-        check: Callable[[], None] = NEVER,
+        check: Callable[[], None] = unstopped,
     ) -> None:
         self._lm, self._library, self._trace, self._check = lm, library, trace, check
         self._suffix = Suffix(lm, trace, trace.positions)
@@ -79,7 +80,7 @@ class Sweep:
         the first chunk, which grows from there. Where memory runs out a chunk is halved. Raises `UsageError` for a
         unit that does not exist.
         """
-        for unit in {unit for _fact, unit in units}:
+        for unit in _largest_of_each_site(units):
             check_unit(self._lm, self._library, unit)
         most = rows or rows_within(self._lm, self._suffix)
         flying: deque[tuple[list[int], Landing]] = deque()
@@ -88,7 +89,12 @@ class Sweep:
         done, size = 0, min(first_rows or most, most)
         while done < len(units):
             places = sorted(range(done, min(done + size, len(units))), key=lambda place: self._order(*units[place]))
-            landing = self._started([units[place] for place in places])
+            try:
+                landing = self._started([units[place] for place in places])
+            except Cancelled:
+                # What was measured before is not lost with what is stopped.
+                yield from ((landed, values.values()) for landed, values in flying)
+                raise
             if landing is None:
                 size = most = size // 2
                 free_cache()
@@ -133,7 +139,7 @@ class Sweep:
             hidden = _joined(hidden, entering)
             if layer < top:
                 changes = self._changes(layer, inside)
-                hidden, _past = self._suffix.run_layer(layer, hidden, facts[: len(hidden)], changes)
+                hidden = self._suffix.run_layer(layer, hidden, facts[: len(hidden)], changes)[0]
         assert hidden is not None
         return self._readout.log_probs(hidden, facts, self._check).exp()
 
@@ -194,7 +200,7 @@ class Sweep:
         return change
 
     def _cleared(self, entry: _Entry) -> Change:
-        indices = upload(entry.units, self._trace.calls[entry.site.layer].hidden.device)
+        indices = upload(entry.units, self._trace.keys[entry.site.layer].device)
 
         def change(activation: Tensor) -> Tensor:  # (rows, tokens, d_mlp)
             changed = activation.clone()
@@ -202,6 +208,15 @@ class Sweep:
             return changed
 
         return change
+
+
+def _largest_of_each_site(units: Sequence[tuple[int, Unit]]) -> Iterable[Unit]:
+    """Units that exist only if all of `units` do."""
+    largest: dict[Site, Unit] = {}
+    for _fact, unit in units:
+        if unit.site not in largest or unit.index > largest[unit.site].index:
+            largest[unit.site] = unit
+    return largest.values()
 
 
 def _joined(hidden: Tensor | None, entering: Sequence[Tensor]) -> Tensor:

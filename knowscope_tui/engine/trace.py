@@ -75,6 +75,46 @@ def record(
     `sites` are those whose activations are kept. `settle` says what is asked when the one question was left open: it
     is shown the logits there, (1, vocabulary). Where the model then has to read more tokens it runs once more.
     """
+    run = _run(lm, questions, sites, changes, slopes=slopes)
+    if settle is not None:
+        settled, asked = settle(run.logits[0].detach()), questions[0]
+        questions = [settled]
+        if settled.input_ids != asked.input_ids:
+            del run  # It holds what its backward pass would have needed.
+            run = _run(lm, questions, sites, changes, slopes=slopes)
+    gradient = _slopes(run.logits, questions, run.activations) if slopes else {}
+    return Trace(
+        questions=tuple(questions),
+        positions=tuple(positions),
+        calls=tuple(run.calls),
+        keys=tuple(layer.keys.detach() for layer in run.past.layers),
+        values=tuple(layer.values.detach() for layer in run.past.layers),
+        logits=tuple(row.detach() for row in run.logits),
+        activations={site: _at(whole, positions) for site, whole in run.activations.items()},
+        slopes={site: _at(whole, positions) for site, whole in gradient.items()},
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What one forward left, with its graph if it has one."""
+
+    calls: list[Call]
+    activations: Mapping[Site, Tensor]
+    """(facts, pos, width)."""
+    past: Any
+    logits: list[Tensor]
+    """As a trace has them."""
+
+
+def _run(
+    lm: LanguageModel,
+    questions: Sequence[Question],
+    sites: Sequence[Site],
+    changes: Mapping[Site, Change] | None,
+    *,
+    slopes: bool,
+) -> _Run:
     from transformers import DynamicCache
 
     past = DynamicCache()
@@ -85,22 +125,7 @@ def record(
         cache = stack.enter_context(capture(lm.model, sites, gradients=slopes))
         stack.enter_context(intervene(lm.model, changes or {}))
         logits = _answer_logits(lm, questions, past)
-    if settle is not None:
-        settled = settle(logits[0].detach())
-        if settled.input_ids != questions[0].input_ids:
-            return record(lm, [settled], positions, sites, slopes=slopes, changes=changes)
-        questions = [settled]
-    gradient = _slopes(logits, questions, cache) if slopes else {}
-    return Trace(
-        questions=tuple(questions),
-        positions=tuple(positions),
-        calls=tuple(calls),
-        keys=tuple(layer.keys.detach() for layer in past.layers),
-        values=tuple(layer.values.detach() for layer in past.layers),
-        logits=tuple(row.detach() for row in logits),
-        activations={site: _at(cache[site], positions) for site in cache},
-        slopes={site: _at(gradient[site], positions) for site in gradient},
-    )
+    return _Run(calls, cache, past, logits)
 
 
 def _answer_logits(lm: LanguageModel, questions: Sequence[Question], past: Any) -> list[Tensor]:
@@ -111,7 +136,7 @@ def _answer_logits(lm: LanguageModel, questions: Sequence[Question], past: Any) 
         input_ids=lm.tensor([question.input_ids for question in questions]),
         past_key_values=past,
         use_cache=True,
-        logits_to_keep=torch.arange(first, longest, device=lm.device),
+        logits_to_keep=longest - first,
     ).logits
     return [
         row[question.last - first :][: len(question.answer_ids)]

@@ -24,7 +24,8 @@ class Landing:
         self._host = torch.empty(vector.shape, dtype=vector.dtype, pin_memory=True)
         self._host.copy_(vector, non_blocking=True)
         self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        self._event.record()
+        # The stream of the vector's device, which need not be torch's current one.
+        self._event.record(torch.cuda.current_stream(vector.device))
 
     def values(self) -> list[float]:
         if self._event is not None:

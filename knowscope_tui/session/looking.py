@@ -5,23 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from knowscope_tui.core.progress import OnProgress, silent
+from knowscope_tui.core.progress import OnProgress, silent, unstopped
 from knowscope_tui.core.readings import Ablation, Mode, NeuronAttribution, SweepPart, UnitEffect, relative_drop
 from knowscope_tui.core.units import Family, Unit
 from knowscope_tui.demo import corpus
 from knowscope_tui.engine import evaluate, generate
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.live import Live
-from knowscope_tui.engine.look import NOTHING, Found, Look, open_look
-from knowscope_tui.engine.model import LanguageModel
+from knowscope_tui.engine.look import FIRST_ROWS, NOTHING, Found, Look, is_of, open_live, open_look
+from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.probe import reading_position
-from knowscope_tui.engine.readout import NEVER
-from knowscope_tui.engine.trace import Trace, record
 
 BOTH = (Family.FEATURE, Family.NEURON)
 
 SECONDS_BETWEEN_PARTS = 0.1
 """How often a sweep says what it found: no screen shows more."""
+
+MOST_NEURONS = 4096
+"""Neurons that are taken together at most."""
 
 NEURON_SECONDS = 10.0
 """How long neurons are measured, of which large models have hundreds of thousands active on any fact."""
@@ -55,9 +56,10 @@ class Looking:
         on_progress: OnProgress = silent,
     ) -> Look:
         """The look at a fact: the one that is kept, if it is that. Raises `PromptError` or `UsageError`."""
-        kept, asked = self._look, (families, neuron_attribution)
-        if kept is not None and asked == self._asked and self._is(kept.trace, prompt, answer, position):
-            return kept
+        asked = families, neuron_attribution
+        same = self._look is not None and asked == self._asked and bool(answer and answer.strip())
+        if self._look is not None and same and self._look.is_of(*self._question(prompt, str(answer), position)):
+            return self._look
         self._look = open_look(
             self._lm,
             self._library,
@@ -68,23 +70,22 @@ class Looking:
             neuron_attribution=neuron_attribution,
             on_progress=on_progress,
         )
-        self._live, self._asked = self._look.live, asked
+        self._asked = asked
         return self._look
 
     def live(self, prompt: str, answer: str, position: int | None) -> Live:
-        """What follows ablations of a fact: that of the kept look, or of a trace alone where no units are read."""
-        if self._live is None or not self._is(self._live.trace, prompt, answer, position):
-            question = self._lm.ask(prompt, answer)
-            trace = record(self._lm, [question], [reading_position(question, position)])
-            self._live = Live(self._lm, self._library, trace)
+        """What follows ablations of a fact: the kept look's, or else one of its own."""
+        question, place = self._question(prompt, answer, position)
+        if self._look is not None and self._look.is_of(question, place):
+            return self._look.live
+        if self._live is None or not is_of(self._live.trace, question, place):
+            self._live = open_live(self._lm, self._library, question, place)
         return self._live
 
-    def _is(self, trace: Trace, prompt: str, answer: str | None, position: int | None) -> bool:
-        """Whether `trace` is of this fact at this token. Raises what asking it raises."""
-        if not answer or not answer.strip():
-            return False
+    def _question(self, prompt: str, answer: str, position: int | None) -> tuple[Question, int]:
+        """The fact as tokens, and the token to read at. Raises `PromptError` or `UsageError`."""
         question = self._lm.ask(prompt, answer)
-        return trace.questions == (question,) and trace.positions == (reading_position(question, position),)
+        return question, reading_position(question, position)
 
     def means(self, ablation: Ablation) -> dict[Unit, float]:
         """Mean activations for `Mode.MEAN`, each measured once for the model as it stands."""
@@ -104,7 +105,7 @@ class Looking:
         *,
         most: int | None = None,
         neuron_seconds: float = NEURON_SECONDS,
-        check: Callable[[], None] = NEVER,
+        check: Callable[[], None] = unstopped,
     ) -> Iterator[SweepPart]:
         """Exact effects, the strongest by attribution first: of every active feature, and then of neurons for
         `neuron_seconds`; with `most`, of so many units of either family instead.
@@ -112,36 +113,41 @@ class Looking:
         What is known already comes first. `check` is called between layers and may raise to cancel.
         """
         features, neurons = look.active(Family.FEATURE), look.active(Family.NEURON)
-        if most is not None:
-            features, neurons, neuron_seconds = look.strongest(most), [], 0.0
-        wanted = [unit for unit in (*features, *neurons) if unit not in given.units]
         known = look.measured(given)
-        fresh = [(unit, known[unit]) for unit in wanted if unit in known]
-        measured, reported = len(fresh), time.monotonic()
-        for found in self._found(look, given, features, neurons, neuron_seconds, check):
+        if most is None:
+            first, then = features[:], neurons
+            active = len(features) + len(neurons) - sum(map(look.is_active, given.units))
+        else:
+            first, then = [unit for unit in look.strongest()[:most] if unit not in given.units], None
+            known = {unit: p for unit, p in known.items() if unit in first}
+            active = len(first)
+        fresh, measured, reported = list(known.items()), len(known), time.monotonic()
+        for found in self._found(look, given, first, then, neuron_seconds, check):
             fresh += found
             measured += len(found)
             if time.monotonic() - reported >= SECONDS_BETWEEN_PARTS:
-                yield _part(look, given, fresh, measured, len(wanted))
+                yield _part(look, given, fresh, measured, active)
                 fresh, reported = [], time.monotonic()
-        yield _part(look, given, fresh, measured, len(wanted))
+        yield _part(look, given, fresh, measured, active)
 
     def _found(
         self,
         look: Look,
         given: Ablation,
-        features: Sequence[Unit],
-        neurons: Sequence[Unit],
+        first: Sequence[Unit],
+        then: Sequence[Unit] | None,
         neuron_seconds: float,
         check: Callable[[], None],
     ) -> Iterator[Found]:
+        """All of `first`, then slices of `then`, each as large as what is left of the time allows."""
         means = self.means(given)
-        yield from look.exact(features, given, means=means, check=check)
-        until = time.monotonic() + neuron_seconds
-        for found in look.exact(neurons, given, means=means, check=check) if neuron_seconds > 0 else ():
-            yield found
-            if time.monotonic() > until:
-                return
+        yield from look.exact(first, given, means=means, check=check)
+        started, done, size = time.monotonic(), 0, FIRST_ROWS if neuron_seconds > 0 else 0
+        while then is not None and done < len(then) and size > 0:
+            yield from look.exact(then[done : done + size], given, means=means, check=check, first_rows=None)
+            done += size
+            spent = max(time.monotonic() - started, 1e-6)
+            size = min(2 * size, MOST_NEURONS, int(done / spent * (neuron_seconds - spent)))
 
     # --- continuations ------------------------------------------------------------------------------------------------
 

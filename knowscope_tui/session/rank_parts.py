@@ -144,6 +144,7 @@ _WORDS = {
     "program": "the program's version",
     "model": "the model's name",
     "weights": "the model's weights",
+    "device": "--device",
     "dtype": "--dtype",
     "chat": "--chat",
     "dictionaries": "the dictionaries",

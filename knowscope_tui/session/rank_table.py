@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from knowscope_tui.core.ranks import BestUnit, FactRanks
 from knowscope_tui.core.units import SiteKind, Unit
+from knowscope_tui.session.written import cannot_read
 
 HEADER, FACTS = b"knowscope", b"knowscope.facts"
 """Keys of the file's metadata: JSON of what was asked, and of a part, [fact, units] of each fact in it."""
@@ -139,16 +140,29 @@ def _groups(counts: Iterable[Sequence[int]]) -> Groups:
 
 
 def tables(parts: Iterable[Part]) -> Iterator[tuple[int, Any]]:
-    """Number and table of each fact of `parts`, in the order of the file; None for a fact without units."""
-    import pyarrow.parquet as pq
+    """Number and table of each fact of `parts`, in the order of the file; None for a fact without units.
 
+    Raises `SaveError` where a part cannot be read any more.
+    """
     where = {number: (part.path, group) for part in parts for number, group in part.groups.items()}
     for number, (path, group) in sorted(where.items()):
         if group is None:
             yield number, None
             continue
+        yield number, _row_group(path, group)
+
+
+def _row_group(path: Path, group: int) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            yield number, file.read_row_group(group, use_threads=False)
+            return file.read_row_group(group, use_threads=False)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise cannot_read(
+            path, error, "Give the same command again: facts whose part is damaged or gone are measured anew."
+        ) from None
 
 
 def write_whole(file: BinaryIO, header: Json, found: Iterable[Any]) -> None:

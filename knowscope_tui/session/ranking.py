@@ -38,8 +38,9 @@ def rank_facts(
     """Writes the exact effect of every active unit of each of `facts` to the Parquet file `target`.
 
     What is finished lies in a folder beside it until all is, and the same call goes on from there. A fact that the
-    model cannot be asked is left out. Raises `SaveError`: the target exists or cannot be written, or parts of another
-    ranking lie there; `FactFileError`: no fact can be asked; `UsageError`: there is nothing to measure.
+    model cannot be asked is left out. Raises `SaveError`: the target exists or cannot be written, parts of another
+    ranking lie there, or a part cannot be read any more; `FactFileError`: no fact can be asked; `UsageError`: there is
+    nothing to measure.
     """
     check_target(target)
     if not len(library) and not options.neurons:
@@ -121,13 +122,17 @@ def _counted(parts: RankParts, tally: Tally, on_progress: OnProgress) -> Iterato
 
 
 def _asked_for(lm: LanguageModel, library: Library, facts: Sequence[Fact], options: RankOptions) -> Json:
-    """All that the numbers depend on, as JSON: parts that were measured for anything else are not gone on with."""
+    """What the numbers depend on, as JSON: parts that were measured for anything else are not gone on with.
+
+    Of the device it is the type. Other processors, libraries and batches round differently, and are not told apart.
+    """
     told = [[fact.id, fact.prompt, fact.answer] for fact in facts]
     return {
         "format": FORMAT,
         "program": __version__,
         "model": lm.name,
         "weights": weights_fingerprint(lm),
+        "device": lm.device.type,
         "dtype": str(lm.dtype).removeprefix("torch."),
         "chat": lm.chat,
         "dictionaries": [

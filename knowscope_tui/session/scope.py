@@ -11,7 +11,7 @@ from knowscope_tui.core.dictionaries import Choice, DictionarySource
 from knowscope_tui.core.edits import EditPlan, EditReport, EditSpec, Method, SavedCheckpoint
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.memory import MemoryPlan
-from knowscope_tui.core.progress import OnProgress, silent
+from knowscope_tui.core.progress import OnProgress, silent, unstopped
 from knowscope_tui.core.ranks import DEFAULT_MEMORY, DEFAULT_NEURONS, RankOptions, RankSummary
 from knowscope_tui.core.readings import (
     Ablation,
@@ -46,8 +46,8 @@ SELF_TEST_SENTENCES = 40
 """Sentences of the demo's corpus that it is tested on."""
 
 
-def unstopped() -> None:
-    """Work that nobody stops."""
+NEURON_CANDIDATES = 1000
+"""Neurons that are tried for a smallest set: a large model has hundreds of thousands active."""
 
 
 def unplanned(_plan: MemoryPlan) -> None:
@@ -141,7 +141,6 @@ class Scope:
         beside: Iterable[Unit | str] = (),
         tau1: float = 0.2,
         on_progress: OnProgress = silent,
-        on_reading: Callable[[Reading], None] | None = None,
     ) -> Reading:
         """Looks at a fact: the answer's probability and rank, and the units active at one token.
 
@@ -149,7 +148,7 @@ class Scope:
         ΔProb is measured exactly for every active feature and, `neuron_seconds` long, for neurons by order of
         attribution; `exact` measures so many units of either family instead, 0 none. With units `beside`, it is what
         each does once these are off. `top` is how many units are listed, None all active features and some hundred
-        neurons. `on_reading` hears the reading as it is before anything was measured.
+        neurons.
         """
         look = self._looking.look(
             prompt,
@@ -160,8 +159,6 @@ class Scope:
             on_progress=on_progress,
         )
         by_estimate = Rank.ATTRIBUTION if rank is Rank.DELTA_PROB else rank
-        if on_reading is not None:
-            on_reading(look.reading(by_estimate, top, tau1))
         if exact == 0:
             return look.reading(by_estimate, top, tau1)
         share = 0.0
@@ -205,10 +202,15 @@ class Scope:
         families: Iterable[Family] = (Family.FEATURE,),
         check: Callable[[], None] = unstopped,
     ) -> Iterator[UnitSet]:
-        """Switches units off one by one until P(answer) is `below`, each time the one that does most (see
-        `engine.greedy`); the last set of those it gives is the smallest it found."""
+        """Switches units off one by one until P(answer) is `below`, each time the one that does most.
+
+        The last set of those it gives is the smallest it found (see `engine.greedy`). Of neurons those strongest by
+        attribution are tried, `NEURON_CANDIDATES` of them.
+        """
         look = self._looking.look(prompt, answer, position=position)
-        units = look.strongest(None, tuple(families))
+        named = tuple(families)
+        neurons = look.active(Family.NEURON)[:NEURON_CANDIDATES] if Family.NEURON in named else []
+        units = [*(look.active(Family.FEATURE) if Family.FEATURE in named else ()), *neurons]
         return grow_set(look, units, below=below, most=most, check=check)
 
     def rank(

@@ -31,7 +31,10 @@ def check_target(target: Path) -> None:
 
 @contextmanager
 def written_beside(target: Path) -> Iterator[BinaryIO]:
-    """A file that becomes `target` when the block ends well, and vanishes when it does not. Raises `SaveError`."""
+    """A file that becomes `target` when the block ends well, and vanishes when it does not. Raises `SaveError`.
+
+    Every `OSError` in the block is taken for one of writing: what the block reads has to say otherwise by itself.
+    """
     partial = target.with_name(f".{target.name}{PARTIAL}")
     try:
         with partial.open("wb") as file:
@@ -49,10 +52,20 @@ def written_beside(target: Path) -> Iterator[BinaryIO]:
 
 def cannot_write(target: Path, error: OSError) -> SaveError:
     """What a person is told when `target` cannot be written."""
-    reason = error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
+    reason = _reason(error)
     full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in reason
     hint = "Free some space or choose another folder." if full else "Choose a folder that you can write to."
     return SaveError(f"Cannot write {str(target)!r}: {reason}.", hint)
+
+
+def cannot_read(source: Path, error: Exception, hint: str) -> SaveError:
+    """What a person is told when something that was written before cannot be read; `hint` is what to do."""
+    return SaveError(f"Cannot read {str(source)!r}: {_reason(error)}.", hint)
+
+
+def _reason(error: Exception) -> str:
+    said = error.strerror if isinstance(error, OSError) else None
+    return said or (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _sync(folder: Path) -> None:

@@ -209,13 +209,13 @@ def test_switching_features_off_changes_the_reconstruction_by_what_they_write(
         indices = torch.tensor([index])
         without = features.clone()
         without[..., indices] = 0
-        written = pair.ours.write(h, -features[..., indices], indices)
+        written = pair.ours.select(indices, h.device).write(h, -features[..., indices])
         assert written.abs().max() > 1e-3
         torch.testing.assert_close(pair.decode(without, h) - whole, written, rtol=1e-4, atol=1e-5)
     indices = torch.tensor(firing[:4])
     none = features.clone()
     none[..., indices] = 0
-    together = pair.ours.write(h, -features[..., indices], indices)
+    together = pair.ours.select(indices, h.device).write(h, -features[..., indices])
     torch.testing.assert_close(pair.decode(none, h) - whole, together, rtol=1e-4, atol=1e-5)
 
 

@@ -267,7 +267,7 @@ USES: dict[str, Callable[[Dictionary, Tensor], object]] = {
     "encode": lambda dictionary, h: dictionary.encode(h),
     "encode_some": lambda dictionary, h: dictionary.encode_some(h, torch.tensor([0, 7])),
     "rows": lambda dictionary, h: dictionary.rows(torch.tensor([0, 7])),
-    "write": lambda dictionary, h: dictionary.write(h, torch.ones(len(h), 2), torch.tensor([0, 7])),
+    "write": lambda dictionary, h: dictionary.select(torch.tensor([0, 7]), h.device).write(h, torch.ones(len(h), 2)),
 }
 
 

@@ -125,7 +125,7 @@ def test_what_was_measured_ranks_first_and_is_what_ablating_each_unit_alone_give
     lm: LanguageModel, library: Library, question: Question
 ) -> None:
     seen = look(lm, library, question)
-    chosen = seen.strongest(30)[::2]
+    chosen = seen.strongest()[:30][::2]
     for _found in seen.exact(chosen):
         pass
     reading = seen.reading(Rank.DELTA_PROB, 10_000)

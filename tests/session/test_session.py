@@ -131,7 +131,7 @@ def test_a_sweep_beside_what_is_off_is_relative_to_that(session: Session, facts:
     (effect,) = [event.effect for event in only(alone, protocol.AblationMeasured)]
     assert {part.given for part in parts} == {given}
     assert parts[-1].p_before == pytest.approx(effect.p_after, abs=1e-6)
-    one = parts[-1].effects[-1]
+    one = [effect for part in parts for effect in part.effects][-1]
     assert one.delta_prob == pytest.approx((effect.p_after - one.p_after) / effect.p_after, abs=1e-4)
 
 
