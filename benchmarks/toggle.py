@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 
 from textual import events
+from textual.widgets import Input
 
 from knowscope_tui.session.protocol import SourceSpec
 from knowscope_tui.tui.app import KnowscopeApp
@@ -112,18 +113,18 @@ async def toggles(it: Watched, number: int, sweeping: bool) -> tuple[list[float]
 
 async def typing(it: Watched) -> tuple[int, int]:
     """Types `TEXT` while the model sweeps; how many keys arrived, and during how many of them it did."""
-    field = it.app.main.query_one("#prompt")
+    field = it.app.main.query_one("#prompt", Input)
     during = 0
     it.press("i")
     await it.until(lambda: field.has_focus)
     it.press("ctrl+u")
+    await it.until(lambda: not field.value)
     for character in TEXT:
         it.press("space" if character == " " else character, character)
         during += it.app.desk.asking("sweep")
         await asyncio.sleep(0.03)
-    await it.until(lambda: it.app.main.scope is not None)
-    await asyncio.sleep(0.1)
-    arrived = str(getattr(field, "value", ""))
+    await asyncio.sleep(0.2)
+    arrived = field.value
     return sum(one == other for one, other in zip(arrived, TEXT, strict=False)), during
 
 
@@ -131,7 +132,9 @@ async def measure(number: int, size: tuple[int, int]) -> None:
     app = KnowscopeApp(SourceSpec())
     async with app.run_test(size=size):
         it, scope = Watched(app), app.main.scope
-        await it.until(lambda: scope.effect is not None and scope.sweeper.exact is not None and scope.sweeper.exact.ended)
+        await it.until(
+            lambda: scope.effect is not None and scope.sweeper.exact is not None and scope.sweeper.exact.ended
+        )
         await it.until(lambda: not app.desk.busy)
         app.main.query_one(UnitsTable).focus()
         ticker = Ticker()

@@ -52,13 +52,13 @@ def measure(plan: Plan, on_progress: OnProgress = silent) -> Result:
     Raises `DoesNotFit`, `DeviceError`, or `UsageError` for kinds without dictionaries and more units than are active.
     """
     device = pick_device(plan.device)
-    use_cores()
     dtype, shape = pick_dtype(plan.dtype, device), SHAPES[plan.shape]
     kinds = _checked(plan.kinds) or usual_kinds(shape, device)
     check_room(shape, kinds, device, dtype)
     on_progress("Measuring the machine", None)
     rates = measure_rates(device, dtype)
     subject = make_subject(shape, kinds, device, dtype, plan.seed, on_progress)
+    use_cores(subject.lm.model.num_parameters())
     on_progress("Choosing units", None)
     active = ours.active_features(subject)
     units = strongest(active, plan.units)

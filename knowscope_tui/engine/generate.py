@@ -6,10 +6,11 @@ runs one token. An ablation at one token stays there; one at every token is carr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
+from knowscope_tui.core.progress import unstopped
 from knowscope_tui.core.readings import Ablation, Positions
 from knowscope_tui.core.units import Site
 from knowscope_tui.engine.ablate import Means, unit_changes
@@ -19,8 +20,18 @@ from knowscope_tui.engine.model import LanguageModel, Question
 
 
 @torch.no_grad()
-def continuation_of(lm: LanguageModel, live: Live, ablation: Ablation, means: Means, tokens: int) -> str:
-    """Up to `tokens` greedy tokens after the prompt that `live` follows, as text, with `ablation` in place."""
+def continuation_of(
+    lm: LanguageModel,
+    live: Live,
+    ablation: Ablation,
+    means: Means,
+    tokens: int,
+    check: Callable[[], None] = unstopped,
+) -> str:
+    """Up to `tokens` greedy tokens after the prompt that `live` follows, as text, with `ablation` in place.
+
+    `check` is called before each token and may raise to cancel.
+    """
     from transformers import DynamicCache
 
     question = live.trace.questions[0]
@@ -28,7 +39,7 @@ def continuation_of(lm: LanguageModel, live: Live, ablation: Ablation, means: Me
     past = DynamicCache(live.past(run, len(question.prompt_ids)))
     everywhere = ablation.positions is Positions.ALL
     changes = unit_changes(lm, live.library, ablation, means) if everywhere else {}
-    return _continued(lm, question, int(run.logits[0].argmax()), past, changes, tokens)
+    return _continued(lm, question, int(run.logits[0].argmax()), past, changes, tokens, check)
 
 
 @torch.no_grad()
@@ -39,11 +50,17 @@ def continuation(lm: LanguageModel, question: Question, tokens: int) -> str:
     past = DynamicCache()
     prompt = lm.tensor([question.prompt_ids])
     logits = lm.model(input_ids=prompt, past_key_values=past, use_cache=True, logits_to_keep=1).logits
-    return _continued(lm, question, int(logits[0, -1].argmax()), past, {}, tokens)
+    return _continued(lm, question, int(logits[0, -1].argmax()), past, {}, tokens, unstopped)
 
 
 def _continued(
-    lm: LanguageModel, question: Question, token: int, past: object, changes: Mapping[Site, Change], tokens: int
+    lm: LanguageModel,
+    question: Question,
+    token: int,
+    past: object,
+    changes: Mapping[Site, Change],
+    tokens: int,
+    check: Callable[[], None],
 ) -> str:
     """From the first token on; stops at the end-of-text token and at the context's end."""
     ids, stops = list(question.prompt_ids), _stop_ids(lm)
@@ -52,6 +69,7 @@ def _continued(
         while len(ids) < most and token not in stops:
             ids.append(token)
             if len(ids) < most:
+                check()
                 step = lm.tensor([(token,)])
                 logits = lm.model(input_ids=step, past_key_values=past, use_cache=True, logits_to_keep=1).logits
                 token = int(logits[0, -1].argmax())

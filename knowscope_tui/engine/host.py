@@ -40,12 +40,19 @@ def _page_cache(stat: Path) -> int:
     return 0
 
 
-def use_cores() -> None:
-    """Has torch compute on every core that this process may use, unless OMP_NUM_THREADS says on how many."""
+SMALL = 20_000_000
+"""Parameters up to which a model's matrices are so small that threads wait for one another longer than they compute."""
+
+
+def use_cores(parameters: int) -> None:
+    """Has torch compute a model of so many parameters on every core that this process may use, a small one on one.
+
+    Threads that wait spin, and take a core from a screen or another program. OMP_NUM_THREADS has the last word.
+    """
     import torch
 
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(cores())
+        torch.set_num_threads(1 if parameters <= SMALL else cores())
 
 
 def cores() -> int:

@@ -187,12 +187,12 @@ def load_model(
     chosen_device = pick_device(device)
     files = find_model(source, offline=offline, on_progress=on_progress) if isinstance(source, str) else source
     chosen_dtype = pick_dtype(dtype, chosen_device, stored_dtype(files))
-    use_cores()
     folder = files.folder or hub.fetch(
         files.repo, hub.MODEL_FILES, revision=files.revision, offline=offline, on_progress=on_progress
     )
     on_progress("Loading the model", None)
     model, tokenizer = _load(files, folder, chosen_dtype, _device_map(chosen_device, spread))
+    use_cores(model.num_parameters())
     return LanguageModel(model, tokenizer, files.source, name, chat=chat)
 
 

@@ -152,13 +152,20 @@ class Looking:
     # --- continuations ------------------------------------------------------------------------------------------------
 
     def continuations(
-        self, prompt: str, answer: str, ablation: Ablation, tokens: int, *, position: int | None = None
+        self,
+        prompt: str,
+        answer: str,
+        ablation: Ablation,
+        tokens: int,
+        *,
+        position: int | None = None,
+        check: Callable[[], None] = unstopped,
     ) -> tuple[str, str]:
         """What the model goes on to say after `prompt`, greedily, without and with the ablation."""
         live = self.live(prompt, answer, position)
         if self._said is None or self._said[:2] != (live, tokens):
-            self._said = live, tokens, generate.continuation_of(self._lm, live, NOTHING, {}, tokens)
-        after = generate.continuation_of(self._lm, live, ablation, self.means(ablation), tokens)
+            self._said = live, tokens, generate.continuation_of(self._lm, live, NOTHING, {}, tokens, check)
+        after = generate.continuation_of(self._lm, live, ablation, self.means(ablation), tokens, check)
         return self._said[2], after
 
 

@@ -262,10 +262,17 @@ class Scope:
         return replace(effect, continuation_before=before, continuation_after=after)
 
     def continuations(
-        self, prompt: str, answer: str, ablation: Ablation, tokens: int, *, position: int | None = None
+        self,
+        prompt: str,
+        answer: str,
+        ablation: Ablation,
+        tokens: int,
+        *,
+        position: int | None = None,
+        check: Callable[[], None] = unstopped,
     ) -> tuple[str, str]:
         """What the model goes on to say after `prompt`, greedily, without and with the ablation."""
-        return self._looking.continuations(prompt, answer, ablation, tokens, position=position)
+        return self._looking.continuations(prompt, answer, ablation, tokens, position=position, check=check)
 
     # --- editing ----------------------------------------------------------------------------------------------------
 

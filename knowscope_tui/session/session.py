@@ -100,7 +100,12 @@ class Session:
         if request.continuation:
             check()
             before, after = self._open.continuations(
-                request.prompt, request.answer, request.ablation, request.continuation, position=request.position
+                request.prompt,
+                request.answer,
+                request.ablation,
+                request.continuation,
+                position=request.position,
+                check=check,
             )
             whole = replace(effect, continuation_before=before, continuation_after=after)
             post(protocol.AblationMeasured(request.revision, whole, final=True))

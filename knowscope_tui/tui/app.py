@@ -85,6 +85,7 @@ class KnowscopeApp(App[None]):
 
     def on_unmount(self) -> None:
         self.desk.close()
+        gc.unfreeze()
 
     # --- the session ------------------------------------------------------------------------------------------------
 

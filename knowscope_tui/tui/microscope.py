@@ -15,8 +15,6 @@ from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.readings import Ablation, Effect, Reading, UnitSet
 from knowscope_tui.core.units import Family, Unit
 from knowscope_tui.session.protocol import (
-    Ablate,
-    AblationMeasured,
     DictionariesOpened,
     Event,
     Failed,
@@ -29,6 +27,7 @@ from knowscope_tui.session.protocol import (
 )
 from knowscope_tui.tui.desk import Desk
 from knowscope_tui.tui.finding import SetFinder
+from knowscope_tui.tui.measuring import Measurer
 from knowscope_tui.tui.sweeping import ALONE, Sweeper
 from knowscope_tui.tui.switches import Switches
 
@@ -78,7 +77,6 @@ class Microscope:
         self.facts: tuple[Fact, ...] = ()
         self.shown: Shown | None = None
         self.reading: Reading | None = None
-        self.effect: Effect | None = None
         self.switches = Switches()
         self.family = "both"
         self.beside = False
@@ -87,7 +85,7 @@ class Microscope:
         self.unsaved = False
         self.sweeper = Sweeper(desk, lambda: changed(Part.EXACT), failed)
         self.search = SetFinder(desk, self._switch, found, failed)
-        self._unedited: dict[tuple[str, str], Effect] = {}
+        self._measurer = Measurer(desk, lambda: changed(Part.EFFECT), failed)
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
@@ -139,7 +137,7 @@ class Microscope:
 
     def _hear_reading(self, event: Event) -> None:
         if isinstance(event, Probed):
-            self.reading, self.effect = event.reading, None
+            self.reading, self._measurer.effect = event.reading, None
             self.sweeper.begin(event.reading, self.given)
             self._changed(Part.READING)
             self._measure()
@@ -192,32 +190,18 @@ class Microscope:
         self.sweeper.aim(self.given)
 
     def _measure(self) -> None:
-        """Asks what the ablation does."""
-        if self.reading is None:
-            return
-        reading, ablation = self.reading, self.switches.ablation
-        self._desk.ask(
-            "ablate",
-            lambda revision: Ablate(revision, reading.prompt, reading.answer, ablation, reading.position),
-            self._hear_effect,
-            "Measuring the ablation",
-        )
+        if self.reading is not None:
+            self._measurer.measure(self.reading, self.switches.ablation)
 
-    def _hear_effect(self, event: Event) -> None:
-        if isinstance(event, AblationMeasured):
-            self.effect = event.effect
-            if not self.edits:
-                self._unedited[event.effect.prompt, event.effect.answer] = event.effect
-            self._changed(Part.EFFECT)
-        elif isinstance(event, Failed):
-            self._failed(event)
+    @property
+    def effect(self) -> Effect | None:
+        """What the switches do, as far as it is measured."""
+        return self._measurer.effect
 
     @property
     def unedited(self) -> Effect | None:
         """What this fact showed before the first edit, if it was looked at then and there are edits."""
-        if not self.edits or self.reading is None:
-            return None
-        return self._unedited.get((self.reading.prompt, self.reading.answer))
+        return self._measurer.unedited(self.reading) if self.reading is not None else None
 
     # --- settings ---------------------------------------------------------------------------------------------------
 
@@ -268,6 +252,7 @@ class Microscope:
         """Says how many edits the model in memory holds; the fact in view is looked at again."""
         changed = edits != self.edits
         self.edits, self.unsaved = edits, unsaved
+        self._measurer.edits = edits
         self._changed(Part.JOURNAL)
         if changed:
             self.look_again()

@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-from time import monotonic
-
 from textual.screen import Screen
-from textual.timer import Timer
 
 from knowscope_tui.core.memory import MemoryPlan
-from knowscope_tui.core.readings import Rank, UnitSet
-from knowscope_tui.core.units import Site
+from knowscope_tui.core.readings import UnitSet
 from knowscope_tui.text import probability, token_text
+from knowscope_tui.tui.listing import Listing
 from knowscope_tui.tui.microscope import FAMILIES, Microscope, Part
-from knowscope_tui.tui.table import SORT_NAMES, SORTS, UnitRows
+from knowscope_tui.tui.table import SORT_NAMES
 from knowscope_tui.tui.widgets.answer import AnswerPanel, AnswerView
 from knowscope_tui.tui.widgets.effect import EffectPanel
 from knowscope_tui.tui.widgets.fact import FactPanel
 from knowscope_tui.tui.widgets.header import TopLine
 from knowscope_tui.tui.widgets.heat import HeatMap
-from knowscope_tui.tui.widgets.units import DeltaColumn, UnitsTable
+from knowscope_tui.tui.widgets.units import UnitsTable
 from knowscope_tui.tui.widgets.units_panel import UnitsPanel
-from knowscope_tui.tui.words import exactly, plan_line
-
-BETWEEN_REDRAWS = 0.15
-"""Seconds between two redraws of the table while a sweep goes on: it is to be watched, not to flicker."""
+from knowscope_tui.tui.words import plan_line
 
 
 class Panels:
-    """Carries the microscope's state to the panels, with what is a matter of view alone: order and filters."""
+    """Carries the microscope's state to the panels."""
 
     def __init__(self, screen: Screen[None], scope: Microscope) -> None:
         self._screen = screen
         self._scope = scope
-        self.sort = SORTS[0]
-        self.filter = ""
-        self.site: Site | None = None
-        self.fresh = True
-        """Whether the table starts at its top when it is shown next."""
-        self._rows: UnitRows | None = None
-        self._drawn = 0.0
-        self._redraw: Timer | None = None
+        self.units = Listing(screen, scope)
 
     def show(self, part: Part) -> None:
         match part:
@@ -52,14 +39,14 @@ class Panels:
             case Part.EFFECT:
                 self._show_effect()
             case Part.EXACT:
-                self._show_exact()
+                self.units.swept()
             case Part.SWITCHES:
                 self._show_settings()
-                self.show_units()
+                self.units.switched()
             case Part.SETTINGS:
                 self._show_settings()
                 self._show_sites()
-                self.show_units()
+                self.units.show()
             case Part.JOURNAL:
                 self._screen.query_one(TopLine).show_journal(self._scope.edits, self._scope.unsaved)
 
@@ -81,19 +68,19 @@ class Panels:
         info = self._scope.info
         assert info is not None
         self._screen.query_one(TopLine).show_model(info)
-        self._screen.query_one(HeatMap).picked = self.site = None
+        self._screen.query_one(HeatMap).picked = self.units.site = None
         self._screen.query_one(UnitsPanel).show_dictionaries(bool(info.dictionaries))
-        self.fresh = True
+        self.units.fresh = True
 
     def _show_reading(self) -> None:
         scope, screen = self._scope, self._screen
         reading, panel, table = scope.reading, screen.query_one(FactPanel), screen.query_one(UnitsTable)
         assert reading is not None
-        self._rows = UnitRows(reading)
+        self.units.begin(reading)
         panel.show_reading(reading)
         self._show_sites()
         table.show_nothing("No unit matches the filter." if reading.units else "No unit is active here.")
-        self.show_units()
+        self.units.show()
         self._show_effect()
         if not panel.touched and screen.focused is not None and screen.focused.id == "prompt":
             table.focus()
@@ -104,57 +91,15 @@ class Panels:
         if scope.reading is None:
             return
         sites = tuple(site for site in scope.reading.sites if site.family in FAMILIES[scope.family])
-        if self.site is not None and self.site not in {site.site for site in sites}:
-            heat.picked = self.site = None
+        if self.units.site is not None and self.units.site not in {site.site for site in sites}:
+            heat.picked = self.units.site = None
         heat.show(sites, scope.info.n_layers if scope.info is not None else 0)
-
-    # --- units ------------------------------------------------------------------------------------------------------
-
-    def show_units(self, *, steady: bool = False) -> None:
-        """Shows the units as they are now; with `steady` the table does not scroll, because no person asked for it."""
-        scope, table, panel = self._scope, self._screen.query_one(UnitsTable), self._screen.query_one(UnitsPanel)
-        table.show_switches(scope.off)
-        exact = scope.sweeper.exact
-        if self._rows is None or exact is None:
-            return
-        self._drawn = monotonic()
-        rows = self._rows.in_view(
-            exact.deltas,
-            families=FAMILIES[scope.family],
-            sort=self.sort,
-            text=self.filter,
-            site=self.site,
-            beyond=exact.beyond,
-            off=scope.off,
-            off_first=scope.beside and self.sort is Rank.DELTA_PROB,
-        )
-        waiting = "…" if scope.sweeper.wanted else "–"
-        delta = DeltaColumn(exact.deltas, exact.measured, exact.given.units, scope.beside, waiting)
-        table.show(rows, delta, sort=self.sort, fresh=self.fresh, steady=steady)
-        self.fresh = False
-        shown = f"{len(rows):,} shown"
-        panel.show_count(f"{self.site} · {shown}" if self.site is not None else shown)
-        panel.show_measured(exactly(exact, stopped=scope.sweeper.stopped))
-
-    def _show_exact(self) -> None:
-        """Shows what a sweep found: at once when it ended, else not too often."""
-        left = BETWEEN_REDRAWS - (monotonic() - self._drawn)
-        if left <= 0 or not self._scope.sweeper.wanted:
-            self._redraw_units()
-        elif self._redraw is None:
-            self._redraw = self._screen.set_timer(left, self._redraw_units)
-
-    def _redraw_units(self) -> None:
-        if self._redraw is not None:
-            self._redraw.stop()
-            self._redraw = None
-        self.show_units(steady=True)
 
     def _show_settings(self) -> None:
         scope, switches = self._scope, self._scope.switches
         beside = f"beside {len(scope.off)} off" if scope.beside else "alone"
         self._screen.query_one(UnitsPanel).show_settings(
-            scope.family, SORT_NAMES[self.sort], beside, switches.mode, switches.where
+            scope.family, SORT_NAMES[self.units.sort], beside, switches.mode, switches.where
         )
         self._screen.query_one(EffectPanel).show_switches(scope.off, f"{switches.mode} at {switches.where}")
 

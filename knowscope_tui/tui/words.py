@@ -91,7 +91,9 @@ def exactly(exact: Exact, *, stopped: bool) -> tuple[str, ...]:
     if stopped:
         return f"stopped: {some}{beside}, r goes on", f"stopped: {some}", some
     (features, all_features), (neurons, all_neurons) = exact.features, exact.neurons
-    if not features or neurons or exact.ended:
+    if not all_features:
+        of = f"{neurons:,} of {all_neurons:,} neurons exact"
+    elif neurons or exact.ended:
         of = f"exact: {features:,} features, {neurons:,} of {all_neurons:,} neurons"
     else:
         of = f"{features:,} of {all_features:,} features exact"

@@ -244,15 +244,18 @@ def test_auto_is_bfloat16_where_that_is_fast_and_on_the_cpu_only_for_weights_tha
     assert pick_dtype("bfloat16", cpu) is torch.bfloat16
 
 
-def test_torch_computes_on_the_cores_there_are_unless_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_computes_on_the_cores_there_are_a_small_model_on_one_unless_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    use_cores()
+    use_cores(10**9)
     assert asked == []
     monkeypatch.delenv("OMP_NUM_THREADS")
-    use_cores()
-    assert asked == [cores()]
+    use_cores(10**9)
+    use_cores(10**6)
+    assert asked == [cores(), 1]
     assert 1 <= cores() <= (os.cpu_count() or 1)
 
 

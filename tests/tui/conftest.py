@@ -70,6 +70,7 @@ class Driven:
         """Waits until the session has answered everything and the screen is drawn."""
         await self.pilot.pause()
         await self.until(lambda: not self.app.desk.busy, "an idle session")
+        await self.until(lambda: self.app.main._panels.units._redraw is None, "the last redraw of the table")
         await self.pilot.pause()
 
     async def press(self, *keys: str) -> None:

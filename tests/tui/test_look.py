@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,17 @@ from knowscope_tui.errors import ConfigError
 from knowscope_tui.tui import themes
 from knowscope_tui.tui.app import KnowscopeApp
 from knowscope_tui.tui.screens import help as help_screen
+from knowscope_tui.tui.table import Columns
 from knowscope_tui.tui.widgets.answer import AnswerPanel
 from knowscope_tui.tui.widgets.common import KeyBar
 from knowscope_tui.tui.widgets.heat import HeatMap
+from tests.tui.stand_in import INFO, StandIn
 
 VISITS: list[tuple[str, ...]] = [
     (),
     ("space",),
+    ("space", "g", "down", "space"),
+    ("f", "f", "b"),
     ("space", "e", "p"),
     ("e", "a", "escape", "s", "enter"),
     ("question_mark",),
@@ -93,6 +98,33 @@ async def test_the_footer_names_the_keys_at_eighty_columns(drive: Any) -> None:
         assert "toggle" not in keys
         assert "i fact" not in keys
         assert "look" in keys
+
+
+@pytest.mark.parametrize("longest", [12, 19, 24])
+def test_columns_fit_their_table(longest: int) -> None:
+    for width in range(longest + 23, 160):
+        columns = Columns.within(width, longest)
+        figures = 3 if columns.attribution else 2
+        bars = [columns.bar] * (figures - 1) + [columns.delta_bar]
+        taken = columns.LEFT + columns.unit + sum(columns.GAP + (bar and bar + 1) + columns.NUMBER for bar in bars)
+        assert taken <= width
+        assert len(columns.starts()) == figures
+
+
+@pytest.mark.parametrize("size", [(120, 36), (113, 30), (80, 24)])
+async def test_a_model_of_many_layers_leaves_the_units_room(drive: Any, size: tuple[int, int]) -> None:
+    session = StandIn(info=replace(INFO, n_layers=26))
+    async with drive(size=size, session=session) as it:
+        assert_nothing_clipped(it, size)
+        await it.press("space", "g", "m", "m", "p")
+        heading = it.text("#units").split("\n")[0]
+        assert "beside▾" in heading
+        assert not any("…" in line for line in it.text("#units").split("\n"))
+        assert "ΔProb beside 1 off" in it.screen()
+        assert "at all tokens" in it.screen()
+        assert "all 181 exact" in it.title
+        await it.press("question_mark", "escape", "b")
+        assert_nothing_clipped(it, size)
 
 
 # --- themes ----------------------------------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ class MainScreen(Screen[None]):
         if not message.prompt.strip():
             self._say("The fact is empty. Type the words before its answer.", "warning")
             return
-        self._panels.fresh = True
+        self._panels.units.fresh = True
         if self.scope.info is None:
             if not self._status.broken:
                 self._say("The fact is looked at as soon as the model is loaded.")
@@ -143,8 +143,8 @@ class MainScreen(Screen[None]):
 
     @on(messages.SitePicked)
     def _pick_site(self, message: messages.SitePicked) -> None:
-        self._panels.site = message.site
-        self._panels.show_units()
+        self._panels.units.site = message.site
+        self._panels.units.show()
 
     @on(messages.UnitToggled)
     def _toggle(self, message: messages.UnitToggled) -> None:
@@ -152,14 +152,14 @@ class MainScreen(Screen[None]):
 
     @on(messages.SortPicked)
     def _sort_by(self, message: messages.SortPicked) -> None:
-        self._panels.sort = message.rank
-        self._panels.fresh = True
+        self._panels.units.sort = message.rank
+        self._panels.units.fresh = True
         self._changed(Part.SETTINGS)
 
     @on(messages.FilterTyped)
     def _filter_by(self, message: messages.FilterTyped) -> None:
-        self._panels.filter = message.text
-        self._panels.show_units()
+        self._panels.units.filter = message.text
+        self._panels.units.show()
 
     @on(messages.InputLeft)
     def _leave_input(self) -> None:
@@ -170,8 +170,8 @@ class MainScreen(Screen[None]):
         if self.scope.search.stop():
             self._say("The search is stopped; the switches are as they were.")
         elif self.focused is table and heat.picked is not None:
-            heat.picked = self._panels.site = None
-            self._panels.show_units()
+            heat.picked = self._panels.units.site = None
+            self._panels.units.show()
         elif self.focused is table and self.scope.sweeper.stop():
             self._say("Measuring is stopped; r goes on.")
         table.focus()
@@ -226,7 +226,7 @@ class MainScreen(Screen[None]):
         self.scope.cycle_positions()
 
     def action_cycle_sort(self) -> None:
-        self.post_message(messages.SortPicked(SORTS[(SORTS.index(self._panels.sort) + 1) % len(SORTS)]))
+        self.post_message(messages.SortPicked(SORTS[(SORTS.index(self._panels.units.sort) + 1) % len(SORTS)]))
 
     # --- dictionaries -----------------------------------------------------------------------------------------------
 

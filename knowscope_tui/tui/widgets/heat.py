@@ -23,6 +23,12 @@ _LABEL = 11
 _ORDER = (SiteKind.RESID_POST, SiteKind.MLP_OUT, SiteKind.MLP_ACT, SiteKind.RESID_MID, SiteKind.ATTN_Z)
 
 
+def _numbers(layers: range) -> str:
+    """Their numbers, two cells each; of long ones every other, so that they stand apart."""
+    apart = 2 if layers.stop > 10 else 1
+    return "".join("  " if at % apart else f"{layer:>2}" for at, layer in enumerate(layers))
+
+
 class HeatMap(Widget, can_focus=True):
     """Shades (never colour alone) for the sum of positive attributions; a picked cell filters the units.
 
@@ -100,7 +106,7 @@ class HeatMap(Widget, can_focus=True):
             layers = range(start, min(start + self._block, self._layers))
             if lines:
                 lines.append(Content(""))
-            lines.append(Content.styled(" " * _LABEL + "".join(f"{layer:>2}" for layer in layers), "$muted"))
+            lines.append(Content.styled(" " * _LABEL + _numbers(layers), "$muted"))
             lines += [self._row(kind, layers, len(lines) + at) for at, kind in enumerate(self._kinds)]
         lines += [Content(""), Content.styled("·░▒▓█ attribution", "$muted"), self._detail()]
         return Content("\n").join(lines)

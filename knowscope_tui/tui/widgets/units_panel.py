@@ -76,7 +76,7 @@ class UnitsPanel(Vertical):
         self._entitle()
 
     def _entitle(self) -> None:
-        room = self.size.width - 2
+        room = self.size.width - 4
         titles = [f"Units · {form}" for form in self._measured] or ["Units"]
         counts = [self._shown]
         if not self._dictionaries:
