@@ -1,4 +1,7 @@
-"""A walk in Python: look at a fact, switch off what carries it, erase it, load the result without this package."""
+"""A walk in Python: look at a fact, switch off what carries it, erase it, load the result without this package.
+
+Units are ranked by ΔProb: each was switched off alone, and the model ran.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import knowscope_tui
-from knowscope_tui import Family, Rank
+from knowscope_tui import Family
 
 PROMPT, ANSWER = "The capital of France is", "Paris"
 
@@ -14,13 +17,19 @@ PROMPT, ANSWER = "The capital of France is", "Paris"
 def main() -> None:
     scope = knowscope_tui.open()
 
-    reading = scope.probe(PROMPT, ANSWER, families=(Family.FEATURE,), rank=Rank.DELTA_PROB, top=3)
+    reading = scope.probe(PROMPT, ANSWER, families=(Family.FEATURE,), top=3)
     print(f"P({ANSWER}) = {reading.p_answer:.3f}, rank {reading.rank}")
     for row in reading.units:
         print(f"  {row.unit}: activation {row.activation:.1f}, ΔProb {row.delta_prob:.2f}")
 
-    effect = scope.ablate(PROMPT, ANSWER, [row.unit for row in reading.units], continuation=8)
-    print(f"without them: P({ANSWER}) = {effect.p_after:.3f}, and it says:{effect.continuation_after}")
+    strongest = reading.units[0].unit
+    second = scope.probe(PROMPT, ANSWER, families=(Family.FEATURE,), beside=[strongest], top=1).units[0]
+    print(f"once {strongest} is off, {second.unit} does most: ΔProb {second.delta_prob:.2f}")
+
+    *_, found = scope.smallest_set(PROMPT, ANSWER)
+    effect = scope.ablate(PROMPT, ANSWER, found.units, continuation=8)
+    print(f"without {' and '.join(map(str, found.units))}: P({ANSWER}) = {effect.p_after:.3f}")
+    print(f"  and it says:{effect.continuation_after}")
 
     fact = next(fact for fact in scope.facts if fact.prompt == PROMPT)
     report = scope.edit([fact])

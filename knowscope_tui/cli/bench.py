@@ -65,7 +65,13 @@ def site_kinds(text: str) -> tuple[SiteKind, ...]:
     show_default=True,
     help="How often each thing is done; the median counts.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all random numbers.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seeds the random weights and dictionaries, and which units are switched off one by one.",
+)
 @click.option("--skip-saelens", is_flag=True, help="Leave sae-lens out.")
 @DEVICE
 @click.option(

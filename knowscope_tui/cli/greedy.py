@@ -30,7 +30,13 @@ probability is exact. A smaller set may exist that this search does not find."""
     help="How low the answer's probability is to be brought.",
 )
 @click.option("--most", type=click.IntRange(min=1), default=20, show_default=True, help="Units to take at most.")
-@click.option("--kinds", metavar="LIST", default="features", show_default=True, help="Which units may be taken.")
+@click.option(
+    "--kinds",
+    metavar="LIST",
+    default="features",
+    show_default=True,
+    help="What may be taken: features, neurons or features,neurons; of neurons the 1,000 strongest by attribution.",
+)
 @click.option("--position", type=int, metavar="N", help="Token to switch at; -1 (the default) is the last.")
 @shared
 def greedy(
@@ -59,4 +65,4 @@ def greedy(
         return
     from knowscope_tui.cli.render_set import show_set
 
-    show_set(output.console(), found)
+    show_set(output.console(), found, most, families)

@@ -100,7 +100,7 @@ DEVICE = click.option("--device", metavar="DEVICE", help="auto, cpu, cuda or cud
 DTYPE = click.option(
     "--dtype",
     type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-    help="auto is bfloat16 on a GPU and float32 on the CPU.",
+    help="auto is bfloat16 on a GPU; on the CPU float32, or bfloat16 for weights stored so if the processor has AMX.",
 )
 CHAT = click.option("--chat/--no-chat", default=None, help="Put prompts through the model's chat template.")
 OFFLINE = click.option("--offline", is_flag=True, help="Fetch nothing; so does HF_HUB_OFFLINE=1.")

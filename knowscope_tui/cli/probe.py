@@ -8,6 +8,7 @@ import click
 
 from knowscope_tui.cli.options import Shared, Verb, shared
 from knowscope_tui.cli.words import families_of, share, unit, utf8
+from knowscope_tui.errors import UsageError
 
 if TYPE_CHECKING:
     from knowscope_tui.core.units import Unit
@@ -30,7 +31,13 @@ switched off. It is measured for every active feature, then for neurons."""
 @click.argument("prompt", type=utf8)
 @click.option("--answer", metavar="TEXT", type=utf8, help="What should follow; without it the model's own next word.")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Units to show.")
-@click.option("--kinds", metavar="LIST", default="features,neurons", show_default=True, help="Which units to read.")
+@click.option(
+    "--kinds",
+    metavar="LIST",
+    default="features,neurons",
+    show_default=True,
+    help="Units to read: features, neurons or features,neurons.",
+)
 @click.option(
     "--rank",
     type=click.Choice(RANKS),
@@ -43,7 +50,7 @@ switched off. It is measured for every active feature, then for neurons."""
     "--exact",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Measure ΔProb for the N units strongest by attribution alone; 0 measures none and is quick.",
+    help="Measure ΔProb of N units only, picked by attribution; 0 measures none and is quick.",
 )
 @click.option(
     "--neuron-seconds",
@@ -68,7 +75,12 @@ switched off. It is measured for every active feature, then for neurons."""
     help="Gradient × activation, or integrated gradients in 20 steps.",
 )
 @click.option(
-    "--tau1", metavar="X", type=share, default=0.2, show_default=True, help="τ1: selected units exceed this share."
+    "--tau1",
+    metavar="X",
+    type=share,
+    default=0.2,
+    show_default=True,
+    help="Units in bold are more active than X times the most active one at the same kind of site, in any layer.",
 )
 @shared
 def probe(
@@ -87,6 +99,10 @@ def probe(
 ) -> None:
     """Show how probable the answer is after PROMPT, and which features and neurons carry it."""
     families = families_of(kinds)
+    if beside and exact == 0:
+        raise UsageError(
+            "--beside shows measured effects, and --exact 0 measures none.", "Leave out --exact, or give it a number."
+        )
     from knowscope_tui.cli import output
     from knowscope_tui.cli.progress import progress
     from knowscope_tui.core.readings import NeuronAttribution, Rank

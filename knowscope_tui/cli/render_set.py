@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from rich.console import Console
 from rich.text import Text
 
 from knowscope_tui.cli.render import QUIET, STRONG, drawn, fact_line, table
 from knowscope_tui.core.readings import UnitSet
+from knowscope_tui.core.units import Family
 from knowscope_tui.text import bar, count, probability, share, visible
 
 
-def show_set(console: Console, found: UnitSet) -> None:
-    """Each step with what the set so far does, and the set that is left."""
+def show_set(console: Console, found: UnitSet, most: int, families: Collection[Family]) -> None:
+    """Each step with what the set so far does, and the set that is left of at most `most` units of `families`."""
     console.print(fact_line(found.prompt, found.answer))
     console.print()
     made = table(("off", "right"), ("unit added", "left"), ("P", "right"), ("", "left"), ("ΔProb", "right"))
@@ -21,7 +24,7 @@ def show_set(console: Console, found: UnitSet) -> None:
         made.add_row(str(number), unit, probability(step.p_after), *_bar(console, step.p_after), share(step.delta_prob))
     console.print(made)
     console.print()
-    console.print(_verdict(found))
+    console.print(_verdict(found, most, families))
     if found.units:
         console.print(Text(" ".join(f"--unit {unit}" for unit in found.units), QUIET))
 
@@ -30,12 +33,26 @@ def _bar(console: Console, p: float) -> tuple[Text]:
     return (Text(drawn(console, bar(p, 24)), "green"),)
 
 
-def _verdict(found: UnitSet) -> Text:
+def _verdict(found: UnitSet, most: int, families: Collection[Family]) -> Text:
+    answer, before = visible(found.answer), probability(found.p_before)
     if not found.units:
-        return Text(f"No unit lowers P({visible(found.answer)}), which is {probability(found.p_before)}.", "yellow")
-    units, answer = count(len(found.units), "unit"), visible(found.answer)
+        if found.reached:
+            return Text(f"P({answer}) is {before} already: no unit has to be switched off.", STRONG)
+        return Text(f"No unit lowers P({answer}), which is {before}.{_other_kinds(families)}", "yellow")
+    units = count(len(found.units), "unit")
     brings = "brings" if len(found.units) == 1 else "bring"
-    said = f"{units} {brings} P({answer}) from {probability(found.p_before)} to {probability(found.p_after)}"
+    said = f"{units} {brings} P({answer}) from {before} to {probability(found.p_after)}"
     if found.reached:
         return Text(f"{said}.", STRONG)
-    return Text(f"{said}, which is not below {found.below:g}: nothing more lowers it, or --most was reached.", "yellow")
+    if len(found.steps) >= most:
+        why = f"--most {most} is reached. Raise it to go on."
+    else:
+        why = f"none of the units tried next lowers it further.{_other_kinds(families)}"
+    return Text(f"{said}, which is not below {found.below:g}: {why}", "yellow")
+
+
+def _other_kinds(families: Collection[Family]) -> str:
+    """What to do where the units that may be taken do not suffice; nothing where all kinds may be taken."""
+    if set(families) == set(Family):
+        return ""
+    return f" Try --kinds {','.join(family.plural for family in Family)}."

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from knowscope_tui.cli.render_set import show_set
 from knowscope_tui.core.edits import Method
-from knowscope_tui.core.readings import Mode, NeuronAttribution, Positions, Rank
+from knowscope_tui.core.readings import Mode, NeuronAttribution, Positions, Rank, UnitSet
 from knowscope_tui.core.units import Family, SiteKind, Unit
 from tests.cli.conftest import Run, strict_json
 from tests.cli.stand_in import FACT, StandInScope
@@ -50,6 +54,14 @@ def test_probe_beside_units_says_what_is_off(run: Run, stand_in: StandInScope) -
     assert "ΔProb with 3.resid_post.f17 off, which leaves P 0.120" in result.stdout
 
 
+def test_beside_units_without_measuring_is_refused_before_anything_is_loaded(run: Run, stand_in: StandInScope) -> None:
+    result = run("probe", PROMPT, "--beside", "3.resid_post.f17", "--exact", "0")
+    assert (result.exit_code, result.stdout, stand_in.asked) == (2, "", {})
+    assert result.stderr.startswith("--beside shows measured effects, and --exact 0 measures none.")
+    assert "Leave out --exact, or give it a number." in result.stderr
+    assert run("probe", PROMPT, "--beside", "3.resid_post.f17", "--exact", "1").exit_code == 0
+
+
 def test_greedy_for_a_person(run: Run, stand_in: StandInScope) -> None:
     result = run("greedy", PROMPT, "--below", "5%", "--most", "4", "--kinds", "features,neurons")
     assert stand_in.asked["below"] == 0.05
@@ -59,8 +71,34 @@ def test_greedy_for_a_person(run: Run, stand_in: StandInScope) -> None:
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
-def test_greedy_that_does_not_reach_its_target_says_so(run: Run, stand_in: StandInScope) -> None:
-    assert "which is not below 0.001" in run("greedy", PROMPT, "--below", "0.001").stdout
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--most", "2"], "not below 0.001: --most 2 is reached. Raise it to go on."),
+        ([], "not below 0.001: none of the units tried next lowers it further. Try --kinds features,neurons."),
+        (["--kinds", "neurons,features"], "not below 0.001: none of the units tried next lowers it further."),
+    ],
+)
+def test_greedy_that_does_not_reach_its_target_says_why_and_what_to_do(
+    run: Run, stand_in: StandInScope, words: list[str], says: str
+) -> None:
+    said = " ".join(run("greedy", PROMPT, "--below", "0.001", *words).stdout.split())
+    assert f"{says} --unit" in said
+    assert "which is not below 0.001" in said
+
+
+def _verdict(found: UnitSet, families: tuple[Family, ...] = (Family.FEATURE,)) -> str:
+    console = Console(width=80, record=True, file=StringIO())
+    show_set(console, found, 20, families)
+    return " ".join(console.export_text().split())
+
+
+def test_a_set_without_units_says_whether_any_was_needed() -> None:
+    empty = UnitSet(PROMPT, "Paris", 0.05, 0.98, 0.98, (), (), final=True)
+    assert _verdict(empty).endswith("No unit lowers P(Paris), which is 0.980. Try --kinds features,neurons.")
+    assert _verdict(empty, tuple(Family)).endswith("No unit lowers P(Paris), which is 0.980.")
+    below = replace(empty, p_before=0.03, p_after=0.03)
+    assert _verdict(below).endswith("P(Paris) is 0.030 already: no unit has to be switched off.")
 
 
 def test_greedy_as_json(run: Run, stand_in: StandInScope) -> None:

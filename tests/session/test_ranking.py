@@ -22,7 +22,7 @@ from knowscope_tui.engine.ranking import AskedFact, Ranker
 from knowscope_tui.errors import Cancelled, FactFileError, SaveError, UsageError
 from knowscope_tui.session import ranking
 from knowscope_tui.session.pace import duration
-from knowscope_tui.session.rank_table import read_part, write_part
+from knowscope_tui.session.rank_table import read_part, tables, write_part
 from knowscope_tui.session.ranking import rank_facts
 
 NEURONS = 4
@@ -221,6 +221,37 @@ def test_a_damaged_part_is_said_and_measured_again(
     assert target.read_bytes() == whole
 
 
+@pytest.mark.parametrize("damage", [_cut, _flipped, None])
+def test_a_part_that_cannot_be_read_when_the_table_is_made_is_said_to_be_the_part(
+    rank: Rank,
+    target: Path,
+    whole: bytes,
+    damage: Callable[[bytes], bytes] | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hurt = "part-000000.parquet"
+
+    def damaged(parts: Sequence[Any]) -> Any:
+        first = parts_of(target)[0]
+        assert first.name == hurt
+        if damage is None:
+            first.unlink()
+        else:
+            first.write_bytes(damage(first.read_bytes()))
+        return tables(parts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ranking, "tables", damaged)
+        with pytest.raises(SaveError, match=rf"^Cannot read '[^']*\.parts/{hurt}': [^\n]+[^.]\. Give") as refused:
+            rank()
+    assert refused.value.hint.startswith("Give the same command again")
+    assert not target.exists()
+    assert not list(target.parent.glob(".*.partial"))
+    summary = rank()
+    assert 0 < summary.measured < summary.units
+    assert target.read_bytes() == whole
+
+
 def test_parts_are_gone_on_with_whatever_memory_is_allowed(rank: Rank, target: Path, whole: bytes) -> None:
     with pytest.raises(Cancelled):
         rank(on_progress=stop_at(0.6))
@@ -266,6 +297,17 @@ def test_other_dictionaries_are_another_ranking(
     fewer = load_library(lm, [(SiteKind.MLP_OUT, sources[SiteKind.MLP_OUT])])
     with pytest.raises(SaveError, match="which differs in the dictionaries"):
         rank_facts(lm, fewer, told, target, RankOptions(neurons=NEURONS))
+
+
+def test_parts_from_another_kind_of_device_are_not_gone_on_with(rank: Rank, target: Path) -> None:
+    with pytest.raises(Cancelled):
+        rank(on_progress=stop_at(0.6))
+    note = target.with_name(f"{target.name}.parts") / "asked.json"
+    asked = json.loads(note.read_text())
+    assert asked["device"] == "cpu"
+    note.write_text(json.dumps(asked | {"device": "cuda"}))
+    with pytest.raises(SaveError, match="of another ranking, which differs in --device"):
+        rank()
 
 
 def test_what_was_asked_cannot_be_read(rank: Rank, target: Path) -> None:
