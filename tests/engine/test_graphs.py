@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 import torch
 
-from knowscope_tui.core.readings import Ablation
+from knowscope_tui.core.readings import Ablation, Mode, Positions
 from knowscope_tui.core.units import Site, SiteKind
+from knowscope_tui.engine import graphs as graphs_module
 from knowscope_tui.engine.ablate import measure_ablation
+from knowscope_tui.engine.generate import continuation_of
 from knowscope_tui.engine.graphs import Climbed, SuffixGraphs
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.live import Live
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.trace import record
+from tests.engine.test_continuation import Case, as_text, telling
 from tests.tiny import LAYERS, active_features
 
 
@@ -55,7 +58,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> type[FakeGraph]:
     FakeGraph.climbing = SuffixGraphs._climb
 
     @contextmanager
-    def capture(graph: FakeGraph, pool: object) -> Iterator[None]:
+    def capture(graph: FakeGraph, pool: object, device: torch.device) -> Iterator[None]:
         if FakeGraph.failing:
             raise RuntimeError("operation not permitted when stream is capturing")
         capturing.append(graph)
@@ -77,7 +80,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> type[FakeGraph]:
     monkeypatch.setattr(SuffixGraphs, "__init__", usable)
     monkeypatch.setattr(SuffixGraphs, "_climb", climb)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
-    monkeypatch.setattr(torch.cuda, "graph", capture)
+    monkeypatch.setattr(graphs_module, "capturing", capture)
     return FakeGraph
 
 
@@ -102,7 +105,8 @@ def test_replayed_ablations_are_what_the_whole_model_says(
         assert live.measure(ablation).p_after == pytest.approx(plain.p_after, abs=1e-5)
     # All three kinds go on, unchanged, in front of the next layer: one graph for each, the final norm's included.
     assert graphs.made == LAYERS
-    assert graphs.replays == 2 * len(ablations) - graphs.made
+    # The first run from each layer goes without; the one that captures checks its graph by replaying it, too.
+    assert graphs.replays == 2 * len(ablations) - graphs.made + graphs.made
 
 
 def test_what_is_kept_of_a_run_is_not_the_next_runs(
@@ -118,6 +122,20 @@ def test_what_is_kept_of_a_run_is_not_the_next_runs(
     other = live.measure(second)
     assert one.p_after != other.p_after
     assert live.measure(first) == one
+
+
+@pytest.mark.parametrize("positions", Positions)
+def test_continuations_after_replays_are_greedy_decoding_by_whole_forwards(
+    lm: LanguageModel, library: Library, question: Question, graphs: type[FakeGraph], positions: Positions
+) -> None:
+    """Each reads the keys and values that its own replay left in the buffers, while they stand there."""
+    live = Live(lm, library, record(lm, [question], [question.last], library.sites))
+    chosen = telling(Case(lm, library, (question, question)), question, (Mode.SCALE, 3.0), positions)
+    assert len({tokens for _ablation, tokens in chosen}) > 1
+    for ablation, tokens in chosen * 3:
+        assert continuation_of(lm, live, ablation, {}, len(tokens)) == as_text(lm, question, tokens)
+    # Each layer that is entered first runs kernel by kernel; from the second time on it is replayed.
+    assert graphs.replays >= 2 * len(chosen)
 
 
 def test_where_capturing_fails_layers_run_one_by_one_from_then_on(

@@ -16,12 +16,13 @@ from knowscope_tui.engine import ranking
 from knowscope_tui.engine.ablate import measure_ablation
 from knowscope_tui.engine.answers import answer_rank, forward, is_top, probability
 from knowscope_tui.engine.library import Library
-from knowscope_tui.engine.model import LanguageModel
+from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.probe import read_sites, read_units
 from knowscope_tui.engine.ranking import AskedFact, Ranker
 from knowscope_tui.engine.suffix import Suffix
 from knowscope_tui.engine.trace import record
 from knowscope_tui.errors import Cancelled, DeviceError
+from tests.engine.test_sweep import greedily
 from tests.tiny import LAYERS, activations
 
 NEURONS = 9
@@ -31,13 +32,24 @@ MIB = 1 << 20
 @pytest.fixture(scope="module")
 def asked(lm: LanguageModel, facts: list[Fact]) -> list[AskedFact]:
     """Facts with prompts of several lengths and answers of one, two and more tokens, in no order."""
-    answers = ("the tired baker", "the city", "")
-    told = [Fact(fact.prompt, answers[n % 3] or fact.answer, fact.id) for n, fact in enumerate(facts[:9])]
-    told += [Fact(" ".join(fact.prompt.split()[:3]), fact.answer, fact.id) for fact in facts[9:]]
-    found = [AskedFact(10 + n, fact, lm.ask(fact.prompt, fact.answer)) for n, fact in enumerate(told)]
+    found = []
+    for n, fact in enumerate(facts):
+        prompt, more = (fact.prompt, n % 3) if n < 9 else (" ".join(fact.prompt.split()[:3]), 0)
+        ids = lm.encode(prompt)
+        # What the model itself goes on with, once from its second choice: any other answer's P is next to nothing.
+        first = two_best(lm, ids)[more == 1]
+        answer_ids = (first, *greedily(lm, (*ids, first), more))
+        answer = lm.tokenizer.decode(answer_ids).strip()
+        found.append(AskedFact(10 + n, Fact(prompt, answer, fact.id), Question(prompt, answer, ids, answer_ids)))
     assert len({len(one.question.answer_ids) for one in found}) > 2
     assert len({len(one.question.prompt_ids) for one in found}) > 2
+    assert min(probability(forward(lm, one.question), one.question) for one in found) > 1e-5
     return found
+
+
+def two_best(lm: LanguageModel, ids: tuple[int, ...]) -> list[int]:
+    """The two most probable tokens after `ids`."""
+    return forward(lm, Question("a", "b", ids, (0,)))[-1].topk(2).indices.tolist()
 
 
 def everything(ranker: Ranker, asked: Sequence[AskedFact], **options: Any) -> list[FactRanks]:
@@ -51,13 +63,13 @@ def assert_alike(some: Sequence[FactRanks], others: Sequence[FactRanks]) -> None
     assert [ranks.number for ranks in some] == [ranks.number for ranks in others]
     for one, other in zip(some, others, strict=True):
         assert (one.fact, one.rank, one.says_answer) == (other.fact, other.rank, other.says_answer)
-        assert one.p_answer == pytest.approx(other.p_answer, abs=1e-5, rel=1e-5)
+        assert one.p_answer == pytest.approx(other.p_answer, rel=1e-4)
         rows, expected = ({row.unit: row for row in ranks.units} for ranks in (one, other))
         assert set(rows) == set(expected)
         for unit, row in rows.items():
             assert row.activation == pytest.approx(expected[unit].activation, rel=1e-4, abs=1e-5)
             assert row.attribution == pytest.approx(expected[unit].attribution, rel=1e-3, abs=1e-5)
-            assert row.p_after == pytest.approx(expected[unit].p_after, abs=1e-5)
+            assert row.p_after == pytest.approx(expected[unit].p_after, rel=2e-4)
 
 
 # --- the numbers ----------------------------------------------------------------------------------------------------
@@ -81,8 +93,8 @@ def test_a_unit_does_what_ablating_it_alone_does(lm: LanguageModel, library: Lib
         assert {row.unit.family for row in ranks.units} == set(Family)
         for row in ranks.units[::4]:
             effect = measure_ablation(lm, library, one.question, Ablation((row.unit,)))
-            assert ranks.p_answer == pytest.approx(effect.p_before, abs=1e-5)
-            assert row.p_after == pytest.approx(effect.p_after, abs=1e-5)
+            assert ranks.p_answer == pytest.approx(effect.p_before, rel=1e-4)
+            assert row.p_after == pytest.approx(effect.p_after, rel=2e-4)
             assert row.delta_prob == pytest.approx((ranks.p_answer - row.p_after) / ranks.p_answer)
 
 

@@ -26,6 +26,7 @@ UNITS = (
     Unit(Site(LAYERS - 1, SiteKind.MLP_OUT), Family.FEATURE, 3),
     Unit(Site(LAYERS - 1, SiteKind.RESID_MID), Family.FEATURE, 8),
 )
+MORE = (*UNITS, *(Unit(Site(LAYERS - 1, SiteKind.RESID_MID), Family.FEATURE, index) for index in range(0, 40, 4)))
 TOKENS = 5
 Numbers = dict[str, object]
 
@@ -71,7 +72,7 @@ def anew(scope: Scope) -> Scope:
 def numbers(scope: Scope, fact: Fact) -> dict[str, Numbers]:
     """What a scope says of a fact by each of its ways, kept or not."""
     means = {str(unit): scope.ablate(fact.prompt, fact.answer, [unit], mode=Mode.MEAN).p_after for unit in UNITS}
-    live = scope.ablate(fact.prompt, fact.answer, UNITS, continuation=TOKENS)
+    live = scope.ablate(fact.prompt, fact.answer, MORE, continuation=TOKENS)
     reading = scope.probe(fact.prompt, fact.answer, rank=Rank.DELTA_PROB, top=30, neuron_seconds=60)
     swept = {
         str(effect.unit): effect.p_after
@@ -101,6 +102,9 @@ def assert_plain(scope: Scope, fact: Fact, found: dict[str, Numbers]) -> None:
     for unit in swept[::9]:
         together = measure_ablation(lm, library, question, Ablation((*UNITS, unit)))
         assert found["sweep"][str(unit)] == pytest.approx(together.p_after, rel=2e-4)
+    assert found["live"]["p_after"] == pytest.approx(
+        measure_ablation(lm, library, question, Ablation(MORE)).p_after, rel=2e-4
+    )
     for name in [name for name in found["probe"] if name != "p"][::6]:
         alone = measure_ablation(lm, library, question, Ablation((Unit.parse(name),)))
         assert found["probe"][name] == pytest.approx(alone.delta_prob, abs=2e-4)
