@@ -17,8 +17,8 @@ from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.live import Live
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.trace import record
+from tests.engine.suffixes import EVERY_SITE, greedily, random_library, said_by, sharpen
 from tests.engine.test_families import opened, save_tiny
-from tests.engine.test_sweep import EVERY_SITE, greedily, random_library, said_by, sharpen
 from tests.tiny import SLIDING_WINDOW
 
 TOKENS = 9

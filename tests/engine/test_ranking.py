@@ -22,7 +22,7 @@ from knowscope_tui.engine.ranking import AskedFact, Ranker
 from knowscope_tui.engine.suffix import Suffix
 from knowscope_tui.engine.trace import record
 from knowscope_tui.errors import Cancelled, DeviceError
-from tests.engine.test_sweep import greedily
+from tests.engine.suffixes import greedily
 from tests.tiny import LAYERS, activations
 
 NEURONS = 9
