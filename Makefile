@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
-SOURCES := knowscope_tui scripts benchmarks tests examples $(wildcard benchmarks)
+SOURCES := knowscope_tui scripts benchmarks tests examples
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format screenshot clean

@@ -10,7 +10,7 @@ from knowscope_tui.core.readings import Ablation, Mode, NeuronAttribution, Sweep
 from knowscope_tui.core.units import Family, Unit
 from knowscope_tui.demo import corpus
 from knowscope_tui.engine import evaluate, generate
-from knowscope_tui.engine.library import Library
+from knowscope_tui.engine.library import Library, check_unit
 from knowscope_tui.engine.live import Live
 from knowscope_tui.engine.look import FIRST_ROWS, NOTHING, Found, Look, is_of, open_live, open_look
 from knowscope_tui.engine.model import LanguageModel, Question
@@ -110,8 +110,11 @@ class Looking:
         """Exact effects, the strongest by attribution first: of every active feature, and then of neurons for
         `neuron_seconds`; with `most`, of so many units of either family instead.
 
-        What is known already comes first. `check` is called between layers and may raise to cancel.
+        What is known already comes first. `check` is called between layers and may raise to cancel. Raises
+        `UsageError` for a given unit that does not exist.
         """
+        for unit in given.units:
+            check_unit(self._lm, self._library, unit)
         features, neurons = look.active(Family.FEATURE), look.active(Family.NEURON)
         known = look.measured(given)
         if most is None:

@@ -105,6 +105,7 @@ class Microscope:
     def look(self, prompt: str, answer: str | None = None, position: int | None = None) -> None:
         """Looks at a fact. Another fact starts with everything switched on."""
         self.search.stop()
+        kept = self.shown, self.switches
         same = self.shown is not None and (self.shown.prompt, self.shown.answer) == (prompt, answer)
         if not same and self.off:
             self.switches = self.switches.with_off(())
@@ -113,7 +114,7 @@ class Microscope:
         self._desk.ask(
             "look",
             lambda revision: Probe(revision, shown.prompt, shown.answer, shown.position),
-            self._hear_reading,
+            lambda event: self._hear_reading(event, *kept),
             "Reading the fact",
         )
         self.sweeper.pause()
@@ -135,13 +136,16 @@ class Microscope:
         if position != self.reading.position:
             self.look(self.shown.prompt, self.shown.answer, position)
 
-    def _hear_reading(self, event: Event) -> None:
+    def _hear_reading(self, event: Event, shown: Shown | None, switches: Switches) -> None:
+        """Where a fact is refused, what was `shown` with its `switches` is what is looked at still."""
         if isinstance(event, Probed):
             self.reading, self._measurer.effect = event.reading, None
             self.sweeper.begin(event.reading, self.given)
             self._changed(Part.READING)
             self._measure()
         elif isinstance(event, Failed):
+            self.shown, self.switches = shown, switches
+            self._changed(Part.SWITCHES)
             self.sweeper.resume()
             self._failed(event)
 

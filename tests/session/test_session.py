@@ -135,6 +135,12 @@ def test_a_sweep_beside_what_is_off_is_relative_to_that(session: Session, facts:
     assert one.delta_prob == pytest.approx((effect.p_after - one.p_after) / effect.p_after, abs=1e-4)
 
 
+@pytest.mark.parametrize("unit", [Unit.feature(1, SiteKind.RESID_POST, 99_999), Unit.neuron(1, 99_999)])
+def test_a_sweep_beside_a_unit_that_does_not_exist_is_refused(session: Session, facts: list[Fact], unit: Unit) -> None:
+    with pytest.raises(UsageError, match=r"There is no (feature|neuron) 99999"):
+        put(session, sweep_of(facts[0], Ablation((unit,))))
+
+
 def test_the_smallest_set_is_told_step_by_step(session: Session, facts: list[Fact]) -> None:
     request = protocol.FindSet(5, facts[0].prompt, facts[0].answer, below=0.05)
     told = only(put(session, request), protocol.SetFound)

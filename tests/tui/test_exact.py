@@ -15,6 +15,15 @@ from knowscope_tui.tui.listing import BETWEEN_REDRAWS
 from tests.tui.stand_in import UNLISTED, StandIn, delta_beside, delta_prob
 
 
+class Picky(StandIn):
+    """A session that cannot read one fact."""
+
+    def handle(self, request: Any, post: Any, check: Any) -> None:
+        if isinstance(request, Probe) and "unreadable" in request.prompt:
+            raise ValueError("unreadable")
+        super().handle(request, post, check)
+
+
 def paced(**settings: Any) -> StandIn:
     """A session whose sweeps go on by one part for each permit."""
     return StandIn(pace=threading.Semaphore(0), **settings)
@@ -184,12 +193,6 @@ async def test_nothing_is_heard_of_a_sweep_from_the_moment_another_fact_is_asked
 
 
 async def test_a_prompt_that_cannot_be_read_leaves_the_sweep_of_what_is_in_view(drive: Any) -> None:
-    class Picky(StandIn):
-        def handle(self, request: Any, post: Any, check: Any) -> None:
-            if isinstance(request, Probe) and "unreadable" in request.prompt:
-                raise ValueError("unreadable")
-            super().handle(request, post, check)
-
     async with drive(session=Picky(pace=threading.Semaphore(0)), settle=False) as it:
         await it.until(lambda: it.asked(SweepUnits), "the sweep")
         await parts(it, 1)
@@ -430,3 +433,17 @@ async def test_every_toggle_is_measured_once(drive: Any) -> None:
         before = len(it.asked(Ablate))
         await it.press("space", "down", "space")
         assert len(it.asked(Ablate)) == before + 2
+
+
+async def test_a_fact_that_is_refused_leaves_what_is_switched_off_and_its_figures(drive: Any) -> None:
+    async with drive(session=Picky()) as it:
+        await it.press("space")
+        await it.idle()
+        off, prompt = it.scope.off, it.scope.shown.prompt
+        assert off
+        it.scope.look("an unreadable fact")
+        assert it.scope.off == ()
+        await it.until(lambda: it.notifications(), "the refusal")
+        await it.idle()
+        assert (it.scope.off, it.scope.shown.prompt) == (off, prompt)
+        assert "Switched off: 1" in it.screen()

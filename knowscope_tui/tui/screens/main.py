@@ -135,7 +135,7 @@ class MainScreen(Screen[None]):
                 self._say("The fact is looked at as soon as the model is loaded.")
             return
         self.scope.look(message.prompt, message.answer)
-        self.query_one(UnitsTable).focus()
+        self.set_focus(self.query_one(UnitsTable))
 
     @on(messages.PositionPicked)
     def _read_at(self, message: messages.PositionPicked) -> None:
@@ -211,10 +211,10 @@ class MainScreen(Screen[None]):
         self.scope.move(step)
 
     def action_fact(self) -> None:
-        self.query_one("#prompt").focus()
+        self.set_focus(self.query_one("#prompt"))
 
     def action_filter(self) -> None:
-        self.query_one("#filter").focus()
+        self.set_focus(self.query_one("#filter"))
 
     def action_cycle_family(self) -> None:
         self.scope.cycle_family()
