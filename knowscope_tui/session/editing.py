@@ -77,6 +77,7 @@ class Edits:
             self._saved = -1
 
     def save(self, folder: str | Path, on_progress: OnProgress) -> SavedCheckpoint:
+        """Saves the model as it stands, with a record of its edits. Raises `EditError` or `SaveError`."""
         if not self._journal:
             raise EditError("There is no edit to save.", "Apply one first.")
         record: dict[str, object] = {
