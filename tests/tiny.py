@@ -23,7 +23,7 @@ from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.demo.corpus import taught_facts, training_texts
 from knowscope_tui.demo.recipe.tokenizer import train_tokenizer
 from knowscope_tui.engine.dictionary import Dictionary
-from knowscope_tui.engine.evaluate import know
+from knowscope_tui.engine.proof.evaluate import know
 from knowscope_tui.engine.hooks import capture
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel, Question

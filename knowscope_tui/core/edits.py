@@ -1,4 +1,4 @@
-"""What an edit is planned from, what it changes, and what it was measured to do."""
+"""What an edit is planned from and what it would change. What it was measured to do is in `core.proof`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,36 @@ from knowscope_tui.core.units import SiteKind, Unit
 
 
 class Method(str, Enum):
-    """How units become weight changes; `engine/editing.py` states each formula."""
+    """How units become weight changes; the modules of `engine/methods/` state each formula and its source."""
 
     POSITIONS = "positions"
     ROWS = "rows"
     NEURONS = "neurons"
+    PROJECTION = "projection"
     RANDOM = "random"
+    PRECISE = "precise"
+    REFINED = "refined"
+    REFINED_RANDOM = "refined-random"
+    GRADIENT = "gradient"
+
+    @property
+    def writes(self) -> bool:
+        """Whether the method can write a new answer; the others can only take one away."""
+        return self in (Method.PRECISE, Method.REFINED, Method.REFINED_RANDOM, Method.GRADIENT)
+
+    @property
+    def has_tau2(self) -> bool:
+        """Whether the method has a threshold, which `auto` can look for."""
+        return self in (Method.POSITIONS, Method.ROWS, Method.RANDOM)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a person asks of an edit: how much of the facts must be gone, how much damage is too much."""
+
+    min_reliability: float = 0.97
+    max_delta_ppl: float = 0.01
+    min_locality: float = 0.97
 
 
 @dataclass(frozen=True)
@@ -23,7 +47,9 @@ class EditSpec:
     """A FeatureEdit or a baseline, before it is planned.
 
     For every fact the `top` units at `site` by attribution are used, or exactly `units` when some are named. `tau2` is
-    the threshold τ2 as a share of the largest value; None is the method's default.
+    the threshold τ2 as a share of the largest value; None is the method's default; with `auto` it is looked for.
+    `retain` are facts that the edit must keep, None those the program knows besides. `budget` is the share of the
+    model's weights that `refined` may change. A fact with a `target_new` is updated, one without is erased.
     """
 
     facts: tuple[Fact, ...]
@@ -33,15 +59,92 @@ class EditSpec:
     tau2: float | None = None
     units: tuple[Unit, ...] = ()
     seed: int = 0
+    auto: bool = False
+    limits: Limits = Limits()
+    retain: tuple[Fact, ...] | None = None
+    budget: float = 0.01
+
+    @property
+    def updates(self) -> bool:
+        """Whether any of the facts gets another answer."""
+        return any(fact.target_new for fact in self.facts)
 
 
 @dataclass(frozen=True)
 class ParameterChange:
-    """How many entries of one parameter an edit zeroes."""
+    """How an edit changes one parameter: so many of its entries, or a change of so low a rank.
+
+    `picture` counts the changed positions in a coarse grid over (d_model, d_mlp), row by row.
+    """
 
     name: str
+    layer: int
     shape: tuple[int, ...]
-    positions_zeroed: int
+    positions: int
+    zeroed: int
+    """How many of the positions are set to zero."""
+    rank: int | None = None
+    """The rank of the change where it is kept as factors."""
+    relative_norm: float = 0.0
+    """‖ΔW‖ / ‖W‖, Frobenius."""
+    picture: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class UnitChange:
+    """Through which layers an edit reaches a unit, and at how many positions of each."""
+
+    unit: Unit
+    positions: dict[int, int]
+    """Layer → positions; positions that several units share are counted for each."""
+
+    @property
+    def total(self) -> int:
+        return sum(self.positions.values())
+
+
+@dataclass(frozen=True)
+class FrontierPoint:
+    """What one τ2 does, measured on what an edit may see: prompt and edit prompts, retained facts and text."""
+
+    tau2: float
+    positions: int
+    reliability: float
+    """Share of prompts and edit prompts whose answer is gone."""
+    p_answer: float
+    """Mean P(answer) over them; a share hides near misses."""
+    locality: float
+    """Share of the retained facts that are kept."""
+    delta_ppl: float
+    rings: dict[str, float] = field(default_factory=dict)
+    """Locality by ring."""
+    meets: bool = False
+    """Whether it is within the limits."""
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Erasure against damage from the highest τ2 to the lowest; `chosen` is the index of the knee within the limits."""
+
+    limits: Limits
+    points: tuple[FrontierPoint, ...]
+    chosen: int | None
+
+    @property
+    def knee(self) -> FrontierPoint | None:
+        return None if self.chosen is None else self.points[self.chosen]
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Two facts whose edits pull the same keys to different answers, in one edit or in one applied before."""
+
+    fact: Fact
+    other: Fact
+    similarity: float
+    """Cosine of the two facts' keys; 1 for the same prompt."""
+    applied: int | None = None
+    """Number in the journal of the edit that `other` belongs to; None for one of the same edit."""
 
 
 @dataclass(frozen=True)
@@ -49,97 +152,55 @@ class EditPlan:
     """What an edit would change, without having changed it."""
 
     spec: EditSpec
-    tau2: float
+    tau2: float | None
+    """The threshold in use; None for a method without one."""
     units: tuple[Unit, ...]
     parameters: tuple[ParameterChange, ...]
+    model_weights: int = 0
+    """Parameters of the whole model, to take shares of."""
+    reach: tuple[UnitChange, ...] = ()
+    frontier: Frontier | None = None
+    conflicts: tuple[Conflict, ...] = ()
+    seconds: float = 0.0
+    """How long planning took; for the methods that optimise, all of the work."""
+    notes: tuple[str, ...] = ()
+    """What a person should know about how it was found, a sentence each."""
 
     @property
-    def positions_zeroed(self) -> int:
-        return sum(parameter.positions_zeroed for parameter in self.parameters)
+    def positions(self) -> int:
+        return sum(parameter.positions for parameter in self.parameters)
+
+    @property
+    def share(self) -> float | None:
+        """Changed positions over all of the model's weights."""
+        return self.positions / self.model_weights if self.model_weights else None
 
 
 @dataclass(frozen=True)
-class Scores:
-    """The four figures of an edit, and the mean probabilities behind them (an argmax hides near misses).
+class JournalEntry:
+    """One edit of the open model, in the order of application."""
 
-    `reliability`: share of the edited facts whose answer is no longer what greedy decoding gives. `generalization`: the
-    same over their paraphrases. `locality`: share of the neighbors known before whose top answer is unchanged;
-    `locality_rings` splits it by same subject, same relation and unrelated. `delta_ppl`: PPL_after / PPL_before − 1 on
-    text about other things. None where there was nothing to measure on.
-    """
-
-    reliability: float | None
-    generalization: float | None
-    locality: float | None
-    delta_ppl: float | None
-    p_answer: float | None
-    p_paraphrases: float | None
-    p_neighbors: float | None
-    locality_rings: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class FactOutcome:
-    """What an edit did to one fact. `says` is what the model's greedy answer is afterwards."""
-
-    fact: Fact
-    known_before: bool
-    erased: bool
-    p_before: float
-    p_after: float
-    says: str
-    paraphrases_erased: int
-    paraphrases: int
-
-
-@dataclass(frozen=True)
-class EditReport:
-    """An edit, what it changed, and what was measured before and after it."""
-
-    plan: EditPlan
-    before: Scores
-    after: Scores
-    facts: tuple[FactOutcome, ...]
-    neighbors: int
-    """Neighbors that locality was measured on: those the model knew before."""
-    applied: bool
-    checkpoint: str | None = None
-
-
-@dataclass(frozen=True)
-class VerifyReport:
-    """A saved checkpoint held against its base: whether it is what its record says, and what it knows."""
-
-    checkpoint: str
+    number: int
+    """Counts from 1 and never changes hands."""
     method: str
-    units: tuple[str, ...]
-    parameters: tuple[ParameterChange, ...]
-    before: Scores
-    after: Scores
-    facts: tuple[FactOutcome, ...]
-    neighbors: int
-    problems: tuple[str, ...]
-    """What is not as recorded, a sentence each: empty for an intact checkpoint."""
-
-    @property
-    def intact(self) -> bool:
-        """Every edited entry is as recorded and every other tensor has the base's bits."""
-        return not self.problems
-
-    @property
-    def positions_zeroed(self) -> int:
-        return sum(parameter.positions_zeroed for parameter in self.parameters)
+    facts: tuple[str, ...]
+    """Ids; a fact without one is named by its salted hash."""
+    positions: int
+    on: bool
+    reliability: float | None = None
+    """As measured when it was applied; None where it was not."""
+    source: str = ""
+    """The delta file it was read from, if any."""
 
 
 @dataclass(frozen=True)
-class SavedCheckpoint:
-    """A checkpoint on disk and how to load it."""
+class JournalState:
+    """Every edit of the open model, switched on or off, and those that `redo` would bring back."""
 
-    folder: str
-    size_bytes: int
-    parameters: tuple[str, ...]
-    """Names of the parameters that differ from the base."""
+    entries: tuple[JournalEntry, ...] = ()
+    undone: tuple[JournalEntry, ...] = ()
+    unsaved: bool = False
 
     @property
-    def load_command(self) -> str:
-        return f"AutoModelForCausalLM.from_pretrained({self.folder!r})"
+    def on(self) -> int:
+        return sum(entry.on for entry in self.entries)

@@ -10,7 +10,7 @@ from typing import Any
 
 from knowscope_tui.errors import FactFileError
 
-_TEXT_KEYS = ("id", "subject", "relation", "prompt", "answer")
+_TEXT_KEYS = ("id", "subject", "relation", "prompt", "answer", "target_new")
 _LIST_KEYS = ("edit_prompts", "paraphrases")
 
 
@@ -19,7 +19,8 @@ class Fact:
     """Something the model may know: after `prompt` it says `answer`.
 
     `edit_prompts` are further phrasings that an edit may use. `paraphrases` are never shown to an edit:
-    generalization is measured on them.
+    generalization is measured on them. `target_new` is what an edit makes the model say instead; without one the answer
+    is erased.
     """
 
     prompt: str
@@ -29,6 +30,7 @@ class Fact:
     relation: str = ""
     edit_prompts: tuple[str, ...] = ()
     paraphrases: tuple[str, ...] = ()
+    target_new: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -39,6 +41,7 @@ class Fact:
             "answer": self.answer,
             "edit_prompts": list(self.edit_prompts),
             "paraphrases": list(self.paraphrases),
+            **({"target_new": self.target_new} if self.target_new else {}),
         }
 
     @classmethod

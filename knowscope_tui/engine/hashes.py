@@ -1,10 +1,13 @@
-"""Hashes of files, read in blocks."""
+"""Hashes of files, read in blocks, and of tensors."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 _BLOCK = 1 << 22
 
@@ -17,6 +20,17 @@ def sha256(path: Path) -> str:
 def git_hash(path: Path) -> str:
     """What git calls a file of this content, in hexadecimal: the SHA-1 of its size and bytes."""
     return _read_into(hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False), path)
+
+
+def tensor_sha256(tensor: Tensor) -> str:
+    """The SHA-256 of a tensor's bytes as safetensors keeps them, row by row, in hexadecimal."""
+    return hashlib.sha256(tensor_bytes(tensor)).hexdigest()
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor, row by row."""
+    whole = tensor.detach().cpu().contiguous().view(-1)
+    return memoryview(whole.view(torch.uint8).numpy())
 
 
 def _read_into(digest: Any, path: Path) -> str:

@@ -9,7 +9,8 @@ from knowscope_tui.core.progress import OnProgress, silent, unstopped
 from knowscope_tui.core.readings import Ablation, Mode, NeuronAttribution, SweepPart, UnitEffect, relative_drop
 from knowscope_tui.core.units import Family, Unit
 from knowscope_tui.demo import corpus
-from knowscope_tui.engine import evaluate, generate
+from knowscope_tui.engine import generate
+from knowscope_tui.engine.means import mean_activations
 from knowscope_tui.engine.library import Library, check_unit
 from knowscope_tui.engine.live import Live
 from knowscope_tui.engine.look import FIRST_ROWS, NOTHING, Found, Look, is_of, open_live, open_look
@@ -93,7 +94,7 @@ class Looking:
             return {}
         missing = [unit for unit in ablation.units if unit not in self._known_means]
         if missing:
-            self._known_means |= evaluate.mean_activations(self._lm, self._library, missing, corpus.reference_texts())
+            self._known_means |= mean_activations(self._lm, self._library, missing, corpus.reference_texts())
         return self._known_means
 
     # --- exact effects ------------------------------------------------------------------------------------------------

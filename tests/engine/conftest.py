@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from knowscope_tui.core.facts import Fact
-from knowscope_tui.engine.evaluate import know
+from knowscope_tui.engine.proof.evaluate import know
 from knowscope_tui.engine.generate import continuation
 from knowscope_tui.engine.model import LanguageModel, Question
 

@@ -17,7 +17,7 @@ from knowscope_tui.core.readings import Ablation, Mode, Rank
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.demo import corpus
 from knowscope_tui.engine.ablate import measure_ablation
-from knowscope_tui.engine.evaluate import mean_activations
+from knowscope_tui.engine.means import mean_activations
 from knowscope_tui.session.scope import Scope
 from tests.tiny import LAYERS, bits, hook_count
 

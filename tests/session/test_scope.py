@@ -17,7 +17,7 @@ from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.readings import Ablation, Mode, Positions, Rank
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.demo import corpus
-from knowscope_tui.engine.evaluate import mean_activations
+from knowscope_tui.engine.means import mean_activations
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.errors import Cancelled, DictionaryError, EditError, PromptError, SaveError, UsageError
 from knowscope_tui.session.scope import Scope

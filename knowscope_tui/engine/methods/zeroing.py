@@ -1,0 +1,141 @@
+"""The methods that set entries of `down_proj` to zero: two readings of the paper, the neuron baseline, the control.
+
+- `positions` (the default): W[j, k] writes c_jk = g_j · d_j · W[j, k] · a_k / r into the feature on this fact, where d
+  is its decoder row, a = `mlp_act` at the reading position, g the gain of the RMS norm that stands between W and the
+  residual stream and r the root mean square it divides by; in a family without a norm there both are 1. Entries with
+  c_jk > τ2 · max c are zeroed. c is summed over the fact's prompt and its `edit_prompts`; the maximum is taken over
+  all matrices that write to the unit. Source: this project's reading of Chen et al. 2025 (arXiv 2502.12483, section 6).
+- `rows` (literal): row j of W is zeroed wherever |d_j| > τ2 · max |d|. Source: the words of the same section.
+- `neurons`: whole columns k of W are zeroed, for the neurons of strongest attribution (Dai et al. 2022).
+- `random`: as many entries as `positions` zeroes in each matrix, drawn at random from it. The control.
+
+A `resid_post` or `resid_mid` feature is written to by `down_proj` of its own layer and of every layer below it;
+`positions` changes all of these, `rows` the nearest one. The attention's output projection and the biases also write
+there and are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from knowscope_tui.core.edits import EditSpec, Method
+from knowscope_tui.core.units import Unit
+from knowscope_tui.engine.deltas.change import SparseChange
+from knowscope_tui.engine.library import Library
+from knowscope_tui.engine.methods.evidence import Evidence, writers, written_direction
+from knowscope_tui.engine.model import LanguageModel
+from knowscope_tui.engine.sites import down_proj, down_proj_name, layer_device, stored_layout
+
+DEFAULT_TAU2 = {Method.POSITIONS: 0.07, Method.ROWS: 0.3, Method.NEURONS: 0.0, Method.RANDOM: 0.07}
+"""τ2 where none is given. `docs/demo-model.md` shows what other values do."""
+
+FEW_UNITS, TAU2_FOR_FEW = 2, 0.03
+"""One or two features write through fewer entries: `positions` takes more of each of them."""
+
+Masks = dict[int, Tensor]
+"""Layer → which entries of its `down_proj` change, (d_model, d_mlp) bool."""
+
+
+def default_tau2(spec: EditSpec) -> float:
+    """The τ2 of a spec that names none."""
+    few = len(spec.units or range(spec.top)) <= FEW_UNITS
+    by_entry = spec.method in (Method.POSITIONS, Method.RANDOM)
+    return TAU2_FOR_FEW if few and by_entry else DEFAULT_TAU2[spec.method]
+
+
+def ratios(
+    lm: LanguageModel, library: Library, spec: EditSpec, evidence: Sequence[Evidence]
+) -> Iterator[tuple[Unit, int, Tensor]]:
+    """Unit, layer, and for each entry of its `down_proj` the share of the largest value that τ2 is held against.
+
+    Entries, (d_model, d_mlp) float32, whose ratio is above τ2 are zeroed; of `random`, before the draw. A unit comes
+    once for each fact that uses it.
+    """
+    for one in evidence:
+        for unit in spec.units or one.units(spec.top):
+            for layer, ratio in _ratios_of(lm, library, spec.method, unit, one).items():
+                yield unit, layer, ratio
+
+
+def masks_by_unit(found: Iterable[tuple[Unit, int, Tensor]], tau2: float) -> dict[Unit, Masks]:
+    """What each unit has zeroed at the threshold `tau2`, from its `ratios`."""
+    masks: dict[Unit, Masks] = {}
+    for unit, layer, ratio in found:
+        merge(masks.setdefault(unit, {}), {layer: ratio > tau2})
+    return masks
+
+
+def reach(found: Iterable[tuple[Unit, int, Tensor]]) -> dict[int, Tensor]:
+    """Layer → the highest ratio of each entry over all units, (d_model, d_mlp) float32."""
+    highest: dict[int, Tensor] = {}
+    for _unit, layer, ratio in found:
+        highest[layer] = torch.maximum(highest[layer], ratio) if layer in highest else ratio
+    return highest
+
+
+def union(masks: Iterable[Mapping[int, Tensor]]) -> Masks:
+    """All masks as one."""
+    whole: Masks = {}
+    for mask in masks:
+        merge(whole, mask)
+    return whole
+
+
+def merge(into: Masks, more: Mapping[int, Tensor]) -> None:
+    """Adds the entries of `more` to `into`, in place."""
+    for layer, mask in more.items():
+        into[layer] = into[layer] | mask if layer in into else mask
+
+
+def _ratios_of(
+    lm: LanguageModel, library: Library, method: Method, unit: Unit, evidence: Evidence
+) -> Mapping[int, Tensor]:
+    layer = unit.site.layer
+    if method is Method.NEURONS:
+        column = torch.zeros(down_proj(lm.model, layer).shape, device=layer_device(lm.model, layer))
+        column[:, unit.index] = 1.0
+        return {layer: column}
+    if method is Method.ROWS:
+        d = library.at(unit.site).rows(torch.tensor([unit.index]))[0].to(torch.float32)  # (d_model,)
+        rows = d.abs() / d.abs().max()
+        return {
+            writer: rows.to(layer_device(lm.model, writer))[:, None].expand_as(down_proj(lm.model, writer))
+            for writer in writers(unit.site)[-1:]
+        }
+    contribution = {writer: _contribution(lm, library, unit, writer, evidence) for writer in writers(unit.site)}
+    largest = max((float(c.max()) for c in contribution.values()), default=0.0)
+    return {writer: c.clamp(min=0) / largest for writer, c in contribution.items() if largest > 0}
+
+
+def _contribution(lm: LanguageModel, library: Library, unit: Unit, layer: int, evidence: Evidence) -> Tensor:
+    """c_jk = g_j · d_j · W[j, k] · a_k / r, summed over phrasings: (d_model, d_mlp), float32."""
+    scaled = written_direction(lm, library, unit, layer)  # (d_model,)
+    return scaled[:, None] * down_proj(lm.model, layer).to(torch.float32) * evidence.normed_act[layer]
+
+
+def shuffled(masks: Mapping[int, Tensor], seed: int) -> Masks:
+    """Masks with as many entries in each layer, at random places."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn: Masks = {}
+    for layer, mask in sorted(masks.items()):
+        places = torch.randperm(mask.numel(), generator=generator)[: int(mask.sum())]
+        flat = torch.zeros(mask.numel(), dtype=torch.bool)
+        flat[places] = True
+        drawn[layer] = flat.reshape(mask.shape).to(mask.device)
+    return drawn
+
+
+def zeroing(lm: LanguageModel, masks: Mapping[int, Tensor]) -> list[SparseChange]:
+    """The changes that zero what `masks` mark; a layer without a mark has none."""
+    changes = []
+    for layer, mask in sorted(masks.items()):
+        if not mask.any():
+            continue
+        stored = stored_layout(lm.model, mask)
+        indices = stored.flatten().nonzero()[:, 0]
+        values = torch.zeros(len(indices), dtype=lm.dtype, device=indices.device)
+        changes.append(SparseChange(down_proj_name(lm.model, layer), tuple(stored.shape), indices, values))
+    return changes
