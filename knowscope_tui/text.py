@@ -144,3 +144,14 @@ def file_size(size: int) -> str:
             break
         amount /= 1000
     return f"{amount:.0f} {name}" if name == "bytes" or amount >= 100 else f"{amount:.1f} {name}"
+
+
+def plain_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; signs that would end a cell are escaped."""
+    lines = [_table_line(head), "|" + "---|" * len(head), *(_table_line(row) for row in rows)]
+    return "\n".join(lines)
+
+
+def _table_line(cells: Sequence[str]) -> str:
+    clean = (" ".join(cell.split()).replace("\\", "\\\\").replace("|", "\\|") for cell in cells)
+    return "| " + " | ".join(clean) + " |"

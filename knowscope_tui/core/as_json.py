@@ -1,4 +1,4 @@
-"""Readings, effects and reports as JSON objects: one spelling for `--json`, for checkpoint records and for studies.
+"""Readings, effects and sets as JSON objects: one spelling for `--json` and for studies. Edits have `edit_json`.
 
 Numbers stay numbers and nothing is rounded; what was not measured is null. Keys are added over time, never renamed.
 """
@@ -11,7 +11,6 @@ from typing import Any
 
 from knowscope_tui.core.checks import SelfTest
 from knowscope_tui.core.dictionaries import CachedDictionary, EntryState, Pulled, ReleaseState
-from knowscope_tui.core.edits import EditPlan, EditReport, FactOutcome, Method, ParameterChange, Scores, VerifyReport
 from knowscope_tui.core.memory import MemoryPlan
 from knowscope_tui.core.ranks import RankSummary
 from knowscope_tui.core.readings import Ablation, Effect, Reading, TokenProb, UnitSet
@@ -111,64 +110,6 @@ def unit_set_json(found: UnitSet) -> Json:
     }
 
 
-def scores_json(scores: Scores) -> Json:
-    return {
-        "reliability": _number(scores.reliability),
-        "generalization": _number(scores.generalization),
-        "locality": _number(scores.locality),
-        "locality_rings": {ring: _number(share) for ring, share in scores.locality_rings.items()},
-        "delta_ppl": _number(scores.delta_ppl),
-        "p_answer": _number(scores.p_answer),
-        "p_paraphrases": _number(scores.p_paraphrases),
-        "p_neighbors": _number(scores.p_neighbors),
-    }
-
-
-def outcome_json(outcome: FactOutcome) -> Json:
-    return {
-        **outcome.fact.to_json(),
-        "known_before": outcome.known_before,
-        "erased": outcome.erased,
-        "p_before": _number(outcome.p_before),
-        "p_after": _number(outcome.p_after),
-        "says": outcome.says,
-        "paraphrases_erased": outcome.paraphrases_erased,
-        "paraphrases_known": outcome.paraphrases,
-    }
-
-
-def parameters_json(parameters: Iterable[ParameterChange]) -> list[Json]:
-    return [
-        {"name": change.name, "shape": list(change.shape), "positions_zeroed": change.positions_zeroed}
-        for change in parameters
-    ]
-
-
-def plan_json(plan: EditPlan) -> Json:
-    return {
-        "method": plan.spec.method.value,
-        "sites": sorted({unit.site.kind.value for unit in plan.units}),
-        "top": None if plan.spec.units else plan.spec.top,
-        "tau2": None if plan.spec.method is Method.NEURONS else plan.tau2,
-        "seed": plan.spec.seed,
-        "units": [str(unit) for unit in plan.units],
-        "positions_zeroed": plan.positions_zeroed,
-        "parameters": parameters_json(plan.parameters),
-    }
-
-
-def report_json(report: EditReport) -> Json:
-    return {
-        **plan_json(report.plan),
-        "applied": report.applied,
-        "neighbors": report.neighbors,
-        "before": scores_json(report.before),
-        "after": scores_json(report.after),
-        "facts": [outcome_json(outcome) for outcome in report.facts],
-        "checkpoint": report.checkpoint,
-    }
-
-
 def ranks_json(summary: RankSummary) -> Json:
     """What `rank --json` prints. `measured` and `seconds` are of this run alone, where it went on from another."""
     return {
@@ -197,23 +138,6 @@ def ranks_json(summary: RankSummary) -> Json:
         ],
         "skipped": [{"fact": one.number, "id": one.fact.id, "why": one.why} for one in summary.skipped],
         "remarks": list(summary.remarks),
-    }
-
-
-def verify_json(report: VerifyReport) -> Json:
-    """What `verify --json` prints."""
-    return {
-        "method": report.method,
-        "units": list(report.units),
-        "positions_zeroed": report.positions_zeroed,
-        "parameters": parameters_json(report.parameters),
-        "intact": report.intact,
-        "problems": list(report.problems),
-        "neighbors": report.neighbors,
-        "before": scores_json(report.before),
-        "after": scores_json(report.after),
-        "facts": [outcome_json(outcome) for outcome in report.facts],
-        "checkpoint": report.checkpoint,
     }
 
 

@@ -63,7 +63,7 @@ def _continued(
     check: Callable[[], None],
 ) -> str:
     """From the first token on; stops at the end-of-text token and at the context's end."""
-    ids, stops = list(question.prompt_ids), _stop_ids(lm)
+    ids, stops = list(question.prompt_ids), stop_ids(lm)
     most = min(len(ids) + tokens, lm.context)
     with intervene(lm.model, changes):
         while len(ids) < most and token not in stops:
@@ -78,7 +78,8 @@ def _continued(
     return whole[len(prompt) :]
 
 
-def _stop_ids(lm: LanguageModel) -> set[int]:
+def stop_ids(lm: LanguageModel) -> set[int]:
+    """Tokens that end a text."""
     configured = lm.model.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     return {token for token in (*ids, lm.tokenizer.eos_token_id) if token is not None}

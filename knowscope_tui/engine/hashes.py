@@ -30,7 +30,8 @@ def tensor_sha256(tensor: Tensor) -> str:
 def tensor_bytes(tensor: Tensor) -> memoryview:
     """The bytes of a tensor, row by row."""
     whole = tensor.detach().cpu().contiguous().view(-1)
-    return memoryview(whole.view(torch.uint8).numpy())
+    data: Any = whole.view(torch.uint8).numpy()
+    return memoryview(data)
 
 
 def _read_into(digest: Any, path: Path) -> str:

@@ -27,13 +27,13 @@ def said(repo: str, revision: str | None = None, wanted: Sequence[str] = ()) -> 
 
 def hub_error(error: BaseException, repo: str, revision: str | None = None, wanted: Sequence[str] = ()) -> HubError:
     """What `error`, raised while `wanted` of `repo` was asked for, means to a person."""
-    chain = list(_chain(error))
+    causes = list(chain(error))
     for tell in (_refusal, _trouble_here, _no_answer):
-        for cause in chain:
+        for cause in causes:
             told = tell(cause, repo, revision, wanted)
             if told is not None:
                 return told
-    return HubError(f"{repo} cannot be fetched: {_reason(error)}.", "Run the command again.")
+    return HubError(f"{repo} cannot be fetched: {reason(error)}.", "Run the command again.")
 
 
 def disk_full(folder: str) -> HubError:
@@ -45,7 +45,7 @@ def disk_full(folder: str) -> HubError:
 
 def is_outside_trouble(error: BaseException) -> bool:
     """Whether the network or the disk is to blame, and not what was read."""
-    return any(_is_network(cause) or getattr(cause, "errno", None) == errno.ENOSPC for cause in _chain(error))
+    return any(is_network(cause) or getattr(cause, "errno", None) == errno.ENOSPC for cause in chain(error))
 
 
 def _refusal(cause: BaseException, repo: str, revision: str | None, _wanted: Sequence[str]) -> HubError | None:
@@ -96,12 +96,12 @@ def _trouble_here(cause: BaseException, repo: str, _revision: str | None, wanted
 def _no_answer(cause: BaseException, repo: str, _revision: str | None, wanted: Sequence[str]) -> HubError | None:
     from huggingface_hub import errors
 
-    if _is_network(cause):
+    if is_network(cause):
         return OutOfReach(
-            f"{repo} cannot be fetched: the hub did not answer ({_reason(cause)}).",
+            f"{repo} cannot be fetched: the hub did not answer ({reason(cause)}).",
             "Check the network and run it again, which goes on where it was; --offline uses what is cached.",
         )
-    if isinstance(cause, errors.LocalEntryNotFoundError) and not any(map(_is_network, _chain(cause))):
+    if isinstance(cause, errors.LocalEntryNotFoundError) and not any(map(is_network, chain(cause))):
         return _not_cached(repo, wanted)
     return None
 
@@ -127,7 +127,7 @@ def _not_cached(repo: str, wanted: Sequence[str]) -> HubError:
     )
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chain(error: BaseException) -> Iterator[BaseException]:
     """`error` and what lies behind it, each once."""
     seen: set[int] = set()
     following: BaseException | None = error
@@ -137,7 +137,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         following = following.__cause__ or following.__context__
 
 
-def _is_network(error: BaseException) -> bool:
+def is_network(error: BaseException) -> bool:
     """Whether a client library says that the network failed; huggingface_hub and sae-lens use different ones."""
     library = type(error).__module__.partition(".")[0]
     return library.startswith(("httpx", "httpcore", "requests", "urllib3")) or isinstance(
@@ -150,6 +150,6 @@ def _file_of(error: BaseException) -> str:
     return repr(url.partition("/resolve/")[2].partition("/")[2]) if "/resolve/" in url else "what was asked for"
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     text = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     return text or type(error).__name__

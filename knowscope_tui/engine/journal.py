@@ -65,9 +65,19 @@ class Journal:
         self._check(changes)
         self._entries.append(self._made(Entry(self._last + 1, tuple(changes))))
         self._last += 1
-        self._undone.clear()
         self._remember(changes)
         return self._last
+
+    def forget(self, number: int) -> None:
+        """Takes the edit that was applied last back as if it had never been. Raises `EditError` for another one."""
+        if number != self._last or not self._entries or self._entries[-1].number != number:
+            raise EditError(f"Edit {number} is not the last one.", "Undo it instead.")
+        entry = self._entries.pop()
+        if entry.on:
+            self._check(entry.changes)
+            self._taken_back(entry)
+        self._last -= 1
+        self._remember(entry.changes)
 
     def undo(self) -> int:
         """Takes the last edit that is on back, and says which one that was. Raises `EditError` when there is none."""
@@ -153,14 +163,14 @@ class Journal:
         for name in dict.fromkeys(change.name for change in changes):
             found = tensor_sha256(self._weight(name))
             if self._left.setdefault(name, found) != found:
-                raise EditError(
-                    f"{name} was changed by something else since it was opened.", "Open the model again."
-                )
+                raise EditError(f"{name} was changed by something else since it was opened.", "Open the model again.")
             self._base.setdefault(name, found)
         for change in changes:
             shape = tuple(self._weight(change.name).shape)
             if shape != change.shape:
-                raise EditError(f"{change.name} has shape {shape} here and {change.shape} in the edit.", "Open its base.")
+                raise EditError(
+                    f"{change.name} has shape {shape} here and {change.shape} in the edit.", "Open its base."
+                )
 
     def _remember(self, changes: Sequence[Change]) -> None:
         for name in dict.fromkeys(change.name for change in changes):
@@ -173,5 +183,3 @@ class Journal:
 
 def _numbers(entries: Sequence[Entry]) -> str:
     return ", ".join(str(entry.number) for entry in entries)
-
-

@@ -1,94 +1,269 @@
-"""Edits of an open model: carried out, measured, undone, saved."""
+"""Edits of an open model: carried out, measured, switched, undone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from knowscope_tui.core.as_json import report_json
-from knowscope_tui.core.edits import EditPlan, EditReport, EditSpec, SavedCheckpoint
+from knowscope_tui.core.edits import EditPlan, EditSpec, Frontier, JournalEntry, JournalState, Method
+from knowscope_tui.core.fact_names import FactNames
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.progress import OnProgress, silent
+from knowscope_tui.core.proof import Control, EditReport, LeakResult, Proof
 from knowscope_tui.demo import corpus
-from knowscope_tui.engine import checkpoint, editing, evaluate
-from knowscope_tui.engine.journal import Journal
+from knowscope_tui.engine.deltas import files as delta_files
+from knowscope_tui.engine.deltas.change import Change, SparseChange
+from knowscope_tui.engine.journal import Entry, Journal
 from knowscope_tui.engine.library import Library
+from knowscope_tui.engine.methods.material import Material
+from knowscope_tui.engine.methods.plan import ZEROING, Planned, frontier, outline, plan_edit
+from knowscope_tui.engine.methods.zeroing import random_like
 from knowscope_tui.engine.model import LanguageModel
+from knowscope_tui.engine.proof import evaluate
+from knowscope_tui.engine.proof.leaks import LeakBaseline, LeakOptions, leak_tests
 from knowscope_tui.errors import EditError
-from knowscope_tui.paths import typed_path
+from knowscope_tui.session.kept import Kept, split
+
+RETAINED_TEXTS = 1000
+"""General sentences that an edit is told to keep; ΔPPL is measured on others."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is to be done with an edit beside making it, and who hears of it."""
+
+    neighbors: tuple[Fact, ...] | None = None
+    """Facts that locality is measured on; None is those of `among` that the edit is not told to keep."""
+    dry_run: bool = False
+    control: bool = False
+    leaks: LeakOptions | None = None
+    on_report: Callable[[EditReport], None] = lambda report: None
+    """Hears of the report before the leak tests begin."""
+    on_leak: Callable[[LeakResult, int, int], None] = lambda result, number, tests: None
+    on_frontier: Callable[[Frontier, bool], None] = lambda frontier, final: None
+    on_progress: OnProgress = silent
+
+
+@dataclass(frozen=True)
+class Applied:
+    """An edit of the journal, with what it was made from; no report for one that came from a delta file."""
+
+    facts: tuple[Fact, ...]
+    names: tuple[str, ...]
+    method: str
+    report: EditReport | None = None
+    wishes: Wishes = Wishes()
+    source: str = ""
 
 
 class Edits:
     """The journal of one model with the reports of what was applied. `Scope` documents each use case."""
 
-    def __init__(self, lm: LanguageModel, *, is_demo: bool) -> None:
+    def __init__(self, lm: LanguageModel, among: Sequence[Fact]) -> None:
         self._lm = lm
-        self._is_demo = is_demo
+        self._among = tuple(among)
         self._journal = Journal(lm)
-        self._reports: list[EditReport] = []
-        self._saved = 0
+        self._applied: dict[int, Applied] = {}
+        self._saved: tuple[int, ...] = ()
+        self.names = FactNames()
 
     def __len__(self) -> int:
         return len(self._journal)
 
     @property
     def unsaved(self) -> bool:
-        return bool(self._journal) and self._saved != len(self._journal)
+        return bool(self._in_force()) and self._in_force() != self._saved
+
+    @property
+    def state(self) -> JournalState:
+        """The journal as a face shows it."""
+        return JournalState(
+            tuple(self._entry(entry) for entry in self._journal),
+            tuple(self._entry(entry) for entry in self._journal.undone),
+            self.unsaved,
+        )
+
+    @property
+    def applied(self) -> list[tuple[int, Applied]]:
+        """The edits that are on, by number, in order."""
+        return [(number, self._applied[number]) for number in self._in_force()]
+
+    def total(self) -> list[Change]:
+        """All edits that are on as one."""
+        on = [entry for entry in self._journal if entry.on]
+        return list(on[0].changes) if len(on) == 1 else list(self._journal.total())
+
+    def mark_saved(self) -> None:
+        self._saved = self._in_force()
+
+    def _in_force(self) -> tuple[int, ...]:
+        return tuple(entry.number for entry in self._journal if entry.on)
+
+    def _entry(self, entry: Entry) -> JournalEntry:
+        applied = self._applied[entry.number]
+        measured = applied.report.proof.after.reliability.value if applied.report else None
+        return JournalEntry(
+            entry.number,
+            applied.method,
+            applied.names,
+            sum(change.positions for change in entry.changes),
+            entry.on,
+            measured,
+            applied.source,
+        )
+
+    # --- planning and carrying out ----------------------------------------------------------------------------------
 
     def plan(self, library: Library, spec: EditSpec) -> EditPlan:
-        plan, _deltas = editing.plan_edit(self._lm, library, spec)
-        return plan
+        return outline(self._lm, library, spec, self._rivals())
 
-    def carry_out(
+    def frontier(self, library: Library, spec: EditSpec) -> Iterator[tuple[Frontier, bool]]:
+        return frontier(self._lm, library, spec, self._material(self._split(spec, Wishes())))
+
+    def carry_out(self, library: Library, spec: EditSpec, wishes: Wishes) -> EditReport:
+        """Applies `spec` and measures it; when cancelled or failing, the model is as it was."""
+        kept = self._split(spec, wishes)
+        planned = self._planned(library, spec, kept, wishes)
+        tell = wishes.on_progress
+        tell("Measuring before", None)
+        before = self._snapshot(spec.facts, kept)
+        baseline = None
+        if wishes.leaks is not None:
+            tell("Asking for leaks before", None)
+            baseline = LeakBaseline.take(self._lm, spec.facts, kept.held, wishes.leaks)
+        control = self._control(library, spec, planned, kept, before, wishes)
+        number = self._journal.apply(planned.changes)
+        try:
+            tell("Measuring after", None)
+            proof = evaluate.prove(before, self._snapshot(spec.facts, kept))
+            proof = replace(proof, control=control)
+            report = EditReport(planned.plan, proof, applied=not wishes.dry_run)
+            wishes.on_report(report)
+            if baseline is not None:
+                report = replace(report, proof=replace(proof, leaks=self._leaks(baseline, wishes)))
+        except BaseException:
+            self._journal.forget(number)
+            raise
+        if wishes.dry_run:
+            self._journal.forget(number)
+            return report
+        report = replace(report, number=number)
+        names = tuple(self.names.name(fact) for fact in spec.facts)
+        self._applied[number] = Applied(spec.facts, names, spec.method.value, report, wishes)
+        return report
+
+    def apply_delta(self, file: Path) -> int:
+        """Applies a delta file to the open model; its number in the journal. Raises `SaveError` or `EditError`."""
+        delta = delta_files.read(file)
+        changes = delta_files.for_model(self._lm.model, delta)
+        number = self._journal.apply(changes)
+        about = delta.about
+        names = tuple(map(str, about.get("facts", ())))
+        self._applied[number] = Applied((), names, str(about.get("method", "unknown")), source=file.name)
+        return number
+
+    def prove_all(self, wishes: Wishes) -> Proof:
+        """What all edits that are on do together, against the base."""
+        numbers = self._in_force()
+        facts = tuple(dict.fromkeys(fact for number in numbers for fact in self._applied[number].facts))
+        only = self._applied[numbers[0]].report if len(numbers) == 1 else None
+        if only is not None and only.number == 1:
+            return only.proof
+        kept = split(facts, self._among, neighbors=wishes.neighbors)
+        after = self._snapshot(facts, kept)
+        for number in reversed(numbers):
+            self._journal.switch(number, on=False)
+        try:
+            before = self._snapshot(facts, kept)
+            baseline = None
+            if wishes.leaks is not None:
+                baseline = LeakBaseline.take(self._lm, facts, kept.held, wishes.leaks)
+        finally:
+            for number in numbers:
+                self._journal.switch(number, on=True)
+        proof = evaluate.prove(before, after)
+        return proof if baseline is None else replace(proof, leaks=self._leaks(baseline, wishes))
+
+    # --- the way back -----------------------------------------------------------------------------------------------
+
+    def undo(self) -> int:
+        return self._journal.undo()
+
+    def redo(self, number: int | None = None) -> int:
+        return self._journal.redo(number)
+
+    def switch(self, number: int, *, on: bool) -> None:
+        self._journal.switch(number, on=on)
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _rivals(self) -> list[tuple[int, tuple[Fact, ...]]]:
+        return [(number, applied.facts) for number, applied in self.applied]
+
+    def _split(self, spec: EditSpec, wishes: Wishes) -> Kept:
+        return split(spec.facts, self._among, retain=spec.retain, neighbors=wishes.neighbors, seed=spec.seed)
+
+    def _material(self, kept: Kept) -> Material:
+        return Material(kept.retained, corpus.training_texts()[:RETAINED_TEXTS])
+
+    def _planned(self, library: Library, spec: EditSpec, kept: Kept, wishes: Wishes) -> Planned:
+        return plan_edit(
+            self._lm,
+            library,
+            spec,
+            self._material(kept),
+            self._rivals(),
+            on_frontier=wishes.on_frontier,
+            on_progress=wishes.on_progress,
+        )
+
+    def _snapshot(self, facts: Sequence[Fact], kept: Kept) -> evaluate.Snapshot:
+        return evaluate.take(self._lm, facts, kept.held, corpus.reference_texts(), kept.retained)
+
+    def _control(
         self,
         library: Library,
         spec: EditSpec,
-        neighbors: Sequence[Fact],
-        *,
-        dry_run: bool = False,
-        on_progress: OnProgress = silent,
-    ) -> EditReport:
-        """Applies `spec` and measures it; when cancelled or failing, the model is as it was."""
-        edited = {(fact.prompt, fact.answer) for fact in spec.facts}
-        chosen = tuple(fact for fact in neighbors if (fact.prompt, fact.answer) not in edited)
-        texts = corpus.reference_texts()
-        on_progress("Planning", None)
-        plan, deltas = editing.plan_edit(self._lm, library, spec)
-        on_progress("Measuring before", 0.1)
-        before = evaluate.take(self._lm, spec.facts, chosen, texts)
-        self._journal.apply(deltas)
-        try:
-            on_progress("Measuring after", 0.5)
-            after = evaluate.take(self._lm, spec.facts, chosen, texts)
-            report = evaluate.report(plan, before, after, applied=not dry_run)
-        except BaseException:
-            self._journal.undo()
-            raise
-        if dry_run:
-            self._journal.undo()
+        planned: Planned,
+        kept: Kept,
+        before: evaluate.Snapshot,
+        wishes: Wishes,
+    ) -> Control | None:
+        """The random control of `spec`, applied, measured and taken back; None for a method that has none."""
+        if not wishes.control:
+            return None
+        tell = wishes.on_progress
+        start = time.perf_counter()
+        if spec.method is Method.REFINED:
+            twin = replace(spec, method=Method.REFINED_RANDOM)
+            changes = plan_edit(self._lm, library, twin, self._material(kept), on_progress=tell).changes
+        elif spec.method in ZEROING and spec.method is not Method.RANDOM:
+            sparse = [change for change in planned.changes if isinstance(change, SparseChange)]
+            changes = list(random_like(self._lm, sparse, spec.seed))
         else:
-            self._reports.append(report)
-        return report
+            return None
+        tell("Measuring the random control", None)
+        number = self._journal.apply(changes)
+        try:
+            scores = evaluate.scores(before, self._snapshot(spec.facts, kept))
+        finally:
+            self._journal.forget(number)
+        name = Method.REFINED_RANDOM if spec.method is Method.REFINED else Method.RANDOM
+        positions = sum(change.positions for change in changes)
+        return Control(name.value, positions, scores, time.perf_counter() - start)
 
-    def undo(self) -> None:
-        self._journal.undo()
-        self._reports.pop()
-        if self._saved > len(self._journal):
-            self._saved = -1
+    def _leaks(self, baseline: LeakBaseline, wishes: Wishes) -> tuple[LeakResult, ...]:
+        found: list[LeakResult] = []
+        tests = leak_tests(self._lm, baseline, wishes.on_progress)
+        for result in tests:
+            found.append(result)
+            wishes.on_leak(result, len(found), LeakBaseline.TESTS)
+        return tuple(found)
 
-    def save(self, folder: str | Path, on_progress: OnProgress) -> SavedCheckpoint:
-        """Saves the model as it stands, with a record of its edits. Raises `EditError` or `SaveError`."""
-        if not self._journal:
-            raise EditError("There is no edit to save.", "Apply one first.")
-        record: dict[str, object] = {
-            "base_name": self._lm.name,
-            "edits": [report_json(report) for report in self._reports],
-        }
-        if self._lm.chat:
-            record["chat"] = True
-        base, target = self._lm.source, typed_path(str(folder))
-        if not self._is_demo and typed_path(base).is_dir():
-            record["base_name"] = str(typed_path(base).absolute())
-        saved = checkpoint.save(base, self._journal.total(), record, target, on_progress)
-        self._saved = len(self._journal)
-        return saved
+
+def no_edit(edits: Edits) -> None:
+    """Raises `EditError` when no edit is on."""
+    if not len(edits):
+        raise EditError("There is no edit to save.", "Apply one first.")

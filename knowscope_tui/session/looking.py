@@ -10,10 +10,10 @@ from knowscope_tui.core.readings import Ablation, Mode, NeuronAttribution, Sweep
 from knowscope_tui.core.units import Family, Unit
 from knowscope_tui.demo import corpus
 from knowscope_tui.engine import generate
-from knowscope_tui.engine.means import mean_activations
 from knowscope_tui.engine.library import Library, check_unit
 from knowscope_tui.engine.live import Live
 from knowscope_tui.engine.look import FIRST_ROWS, NOTHING, Found, Look, is_of, open_live, open_look
+from knowscope_tui.engine.means import mean_activations
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.probe import reading_position
 

@@ -16,11 +16,11 @@ from knowscope_tui.engine.fingerprint import dictionary_fingerprint, weights_fin
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.ranking import AskedFact, Ranker
+from knowscope_tui.engine.written import check_target, written_beside
 from knowscope_tui.errors import FactFileError, PromptError, UsageError
 from knowscope_tui.session.pace import Pace
 from knowscope_tui.session.rank_parts import RankParts, open_parts
 from knowscope_tui.session.rank_table import best_of, tables, write_whole
-from knowscope_tui.engine.written import check_target, written_beside
 
 FORMAT = 1
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from textual.message import Message
 
+from knowscope_tui.core.edits import JournalEntry
 from knowscope_tui.core.readings import Rank
 from knowscope_tui.core.units import Site, Unit
 from knowscope_tui.session.protocol import Event
@@ -77,6 +78,25 @@ class ChipPressed(Message):
 @dataclass
 class EditChosen(Message):
     """A person changed what an edit is made of."""
+
+
+@dataclass
+class FrontierMoved(Message):
+    """A person went to another point of the frontier."""
+
+    tau2: float
+
+
+@dataclass
+class LeakMarked(Message):
+    """The leak test under the cursor is another one, or found something."""
+
+
+@dataclass
+class EntrySwitched(Message):
+    """A person switches an edit of the journal off or on."""
+
+    entry: JournalEntry
 
 
 @dataclass

@@ -8,9 +8,10 @@ so that each answer comes as early as it can: the reading, what the switches do 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
+from knowscope_tui.core.edits import JournalState
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.readings import Ablation, Effect, Reading, UnitSet
 from knowscope_tui.core.units import Family, Unit
@@ -18,12 +19,12 @@ from knowscope_tui.session.protocol import (
     DictionariesOpened,
     Event,
     Failed,
+    JournalChanged,
     ModelInfo,
     Opened,
     Probe,
     Probed,
     Undo,
-    Undone,
 )
 from knowscope_tui.tui.desk import Desk
 from knowscope_tui.tui.finding import SetFinder
@@ -81,8 +82,7 @@ class Microscope:
         self.family = "both"
         self.beside = False
         """Whether ΔProb is that of each unit beside what is switched off, in place of that of each alone."""
-        self.edits = 0
-        self.unsaved = False
+        self.journal = JournalState()
         self.sweeper = Sweeper(desk, lambda: changed(Part.EXACT), failed)
         self.search = SetFinder(desk, self._switch, found, failed)
         self._measurer = Measurer(desk, lambda: changed(Part.EFFECT), failed)
@@ -247,16 +247,39 @@ class Microscope:
         self._desk.ask("undo", Undo, self._hear_undone, "Undoing the last edit")
 
     def _hear_undone(self, event: Event) -> None:
-        if isinstance(event, Undone):
-            self.journal_is(event.edits, event.unsaved)
+        if isinstance(event, JournalChanged):
+            self.journal_is(event.journal)
         elif isinstance(event, Failed):
             self._failed(event)
 
-    def journal_is(self, edits: int, unsaved: bool) -> None:
-        """Says how many edits the model in memory holds; the fact in view is looked at again."""
-        changed = edits != self.edits
-        self.edits, self.unsaved = edits, unsaved
-        self._measurer.edits = edits
+    @property
+    def edits(self) -> int:
+        """How many edits are in force."""
+        return self.journal.on
+
+    @property
+    def unsaved(self) -> bool:
+        return self.journal.unsaved
+
+    def related(self, fact: Fact) -> tuple[Fact, ...]:
+        """The known facts of the same relation, `fact` first; `fact` alone where there are no others."""
+        others = (other for other in self.facts if fact.relation and other.relation == fact.relation)
+        return (fact, *(other for other in others if (other.prompt, other.answer) != (fact.prompt, fact.answer)))
+
+    def saved(self) -> None:
+        """A checkpoint holds what is in force."""
+        self.journal_is(replace(self.journal, unsaved=False))
+
+    def journal_is(self, journal: JournalState) -> None:
+        """Says which edits the open model has; where others are in force the fact in view is looked at again."""
+        was, self.journal = self.journal, journal
+        changed = _in_force(was) != _in_force(journal)
+        self._measurer.edits = journal.on
         self._changed(Part.JOURNAL)
         if changed:
             self.look_again()
+
+
+def _in_force(journal: JournalState) -> tuple[int, ...]:
+    """Numbers of the edits that are switched on."""
+    return tuple(entry.number for entry in journal.entries if entry.on)

@@ -1,7 +1,8 @@
 """A server that speaks the Hugging Face hub's protocol on loopback (for its clients see `clients`).
 
 As the real hub does, it sends a client that resolves a small file on to `/api/resolve-cache/…`, and one that resolves a
-large file (Git LFS) to another origin, where no token is needed: here a second port. Faults are set while it runs.
+large file (Git LFS) to another origin, where no token is needed: here a second port. Faults are set while it runs. What
+is uploaded (see `uploads`) is served like what was there before.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from tests.hub.contents import Blob, Revision, read_revision
+from tests.hub.uploads import Refused, Uploads
 
 CHUNK = 64 * 1024
 DATE = "2024-08-01T00:00:00.000Z"
@@ -75,6 +77,7 @@ class HubServer:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._listeners: list[_Listener] = []
+        self.uploads = Uploads(self)
 
     # --- its life
 
@@ -253,14 +256,6 @@ class _Listener(ThreadingHTTPServer):
         self._thread.join()
 
 
-class _Refused(Exception):
-    """An answer that is an error, as the hub words it."""
-
-    def __init__(self, status: int, code: str | None, message: str, **headers: str) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message, self.headers = status, code, message, headers
-
-
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "hub"
@@ -279,6 +274,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer()
 
+    def do_PUT(self) -> None:
+        self._answer()
+
     # --- routes
 
     def _answer(self) -> None:
@@ -286,19 +284,26 @@ class _Handler(BaseHTTPRequestHandler):
         bearer = (self.headers.get("Authorization") or "").partition("Bearer ")[2].strip()
         self.asked = Request(self.command, self.path, self.headers.get("Range"), bearer or None)
         self.hub.note(self.asked)
-        self.content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        broken = self.hub.uploads.breaks_off(self.command, length)
+        self.content = self.rfile.read(length if broken is None else broken)
+        if broken is not None:
+            self._hang_up(reset=True)
+            return
         address = urlsplit(self.path)
         self.query = parse_qs(address.query)
         # Revisions such as refs/pr/1 come with their slashes quoted: split first.
         parts = [unquote(part) for part in address.path.strip("/").split("/")]
         try:
+            if self._uploaded(parts):
+                return
             self._route(parts) if self.server.on_hub else self._store(parts)
-        except _Refused as refusal:
+        except Refused as refusal:
             self._refuse(refusal)
 
     def _route(self, parts: list[str]) -> None:
         if self.asked.token in self.hub.rejected_tokens:
-            raise _Refused(401, None, "Invalid credentials in Authorization header")
+            raise Refused(401, None, "Invalid credentials in Authorization header")
         match parts:
             case ["api", "agent-harnesses"]:
                 self._json({"standardEnvVars": [], "harnesses": {}})
@@ -313,7 +318,17 @@ class _Handler(BaseHTTPRequestHandler):
             case ["api", "models", name] | [name, "resolve", _, *_]:
                 self._folders(name)
             case _:
-                raise _Refused(404, None, "Sorry, we can't find the page you are looking for.")
+                raise Refused(404, None, "Sorry, we can't find the page you are looking for.")
+
+    def _uploaded(self, parts: list[str]) -> bool:
+        """Answers a request that belongs to an upload, if it is one."""
+        ask = self.hub.uploads.ask_hub if self.server.on_hub else self.hub.uploads.ask_store
+        answer = ask(self.command, parts, self.query, self.content, self.asked)
+        if answer is None:
+            return False
+        about = {"Content-Type": "application/json; charset=utf-8", **answer.headers}
+        self._send(answer.status, json.dumps(answer.content).encode(), **about)
+        return True
 
     def _api(self, repo: str, rest: list[str]) -> None:
         folders = self._folders(repo)
@@ -332,12 +347,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self._check_access(repo)
                 self._json({})
             case _:
-                raise _Refused(404, None, "Not Found")
+                raise Refused(404, None, "Not Found")
 
     def _whoami(self) -> None:
         if self.asked.token is None:
-            raise _Refused(401, None, "Invalid username or password.")
-        self._json({"type": "user", "name": "tester", "fullname": "Tester", "auth": {"type": "access_token"}})
+            raise Refused(401, None, "Invalid username or password.")
+        name = self.hub.uploads.owner(self.asked.token) or "tester"
+        self._json({"type": "user", "name": name, "fullname": name.title(), "auth": {"type": "access_token"}})
 
     def _info(self, repo: str, revision: Revision) -> dict[str, Any]:
         with_sizes = self.query.get("blobs", ["false"])[0].lower() in ("true", "1")
@@ -349,7 +365,7 @@ class _Handler(BaseHTTPRequestHandler):
             "sha": revision.commit,
             "lastModified": DATE,
             "createdAt": DATE,
-            "private": False,
+            "private": self.hub.uploads.is_private(repo),
             "gated": "manual" if self.hub.is_gated(repo) else False,
             "disabled": False,
             "downloads": 0,
@@ -363,7 +379,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _tree(self, revision: Revision, folder: str) -> None:
         entries = revision.tree(folder, self.query.get("recursive", ["false"])[0].lower() in ("true", "1"))
         if entries is None:
-            raise _Refused(404, "EntryNotFound", f"{folder} does not exist on this revision")
+            raise Refused(404, "EntryNotFound", f"{folder} does not exist on this revision")
         self._json(entries)
 
     def _paths_info(self, revision: Revision) -> None:
@@ -401,26 +417,26 @@ class _Handler(BaseHTTPRequestHandler):
         repo, self.asked.repo, self.asked.file = f"{owner}/{name}", f"{owner}/{name}", "/".join(path)
         revision = self.hub.find(repo, commit)
         if revision is None or self.asked.file not in revision.blobs:
-            raise _Refused(403, None, "AccessDenied")
+            raise Refused(403, None, "AccessDenied")
         self._send_file(repo, self.asked.file, revision.blobs[self.asked.file])
 
     # --- what may be read
 
     def _folders(self, repo: str) -> Mapping[str, Path]:
         self.asked.repo = repo
-        folders = self.hub.folders(repo)
+        folders = self.hub.folders(repo) if self.hub.uploads.shows(repo, self.asked.token) else {}
         if not folders and self.asked.token is None:
-            raise _Refused(401, "RepoNotFound", "Invalid username or password.")
+            raise Refused(401, "RepoNotFound", "Invalid username or password.")
         if not folders:
-            raise _Refused(404, "RepoNotFound", "Repository not found")
+            raise Refused(404, "RepoNotFound", "Repository not found")
         for fault in self.hub.faults(repo, self.asked.file, of_body=False):
-            raise _Refused(fault.status or 503, None, "The test wants it so.")
+            raise Refused(fault.status or 503, None, "The test wants it so.")
         return folders
 
     def _revision(self, repo: str, name: str) -> Revision:
         revision = self.hub.find(repo, name)
         if revision is None:
-            raise _Refused(404, "RevisionNotFound", f"Invalid rev id: {name}")
+            raise Refused(404, "RevisionNotFound", f"Invalid rev id: {name}")
         return revision
 
     def _check_access(self, repo: str) -> None:
@@ -429,10 +445,10 @@ class _Handler(BaseHTTPRequestHandler):
         restricted = f"Access to model {repo} is restricted"
         if self.asked.token is None:
             how = "You must have access to it and be authenticated to access it. Please log in."
-            raise _Refused(401, "GatedRepo", f"{restricted}. {how}")
+            raise Refused(401, "GatedRepo", f"{restricted}. {how}")
         where = f"https://huggingface.co/{repo}"
         why = f"and you are not in the authorized list. Visit {where} to ask for access."
-        raise _Refused(403, "GatedRepo", f"{restricted} {why}")
+        raise Refused(403, "GatedRepo", f"{restricted} {why}")
 
     def _entry(self, repo: str, name: str, path: str) -> tuple[Blob, str]:
         self.asked.file = path
@@ -440,7 +456,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._check_access(repo)
         revision = self._revision(repo, name)
         if path not in revision.blobs:
-            raise _Refused(404, "EntryNotFound", "Entry not found", **{"X-Repo-Commit": revision.commit})
+            raise Refused(404, "EntryNotFound", "Entry not found", **{"X-Repo-Commit": revision.commit})
         return revision.blobs[path], revision.commit
 
     # --- answers
@@ -448,7 +464,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _json(self, content: Any) -> None:
         self._send(200, json.dumps(content).encode(), **{"Content-Type": "application/json; charset=utf-8"})
 
-    def _refuse(self, refusal: _Refused) -> None:
+    def _refuse(self, refusal: Refused) -> None:
         told = {"X-Error-Code": refusal.code, "X-Error-Message": refusal.message, **refusal.headers}
         body = json.dumps({"error": refusal.message}).encode()
         headers = {name: value for name, value in told.items() if value is not None}

@@ -139,3 +139,14 @@ def zeroing(lm: LanguageModel, masks: Mapping[int, Tensor]) -> list[SparseChange
         values = torch.zeros(len(indices), dtype=lm.dtype, device=indices.device)
         changes.append(SparseChange(down_proj_name(lm.model, layer), tuple(stored.shape), indices, values))
     return changes
+
+
+def random_like(lm: LanguageModel, changes: Sequence[SparseChange], seed: int) -> list[SparseChange]:
+    """Changes that zero as many entries of each matrix as `changes` touch, drawn at random: their control."""
+    masks: Masks = {}
+    for layer in range(lm.n_layers):
+        for change in changes:
+            if change.name == down_proj_name(lm.model, layer):
+                masks[layer] = torch.arange(down_proj(lm.model, layer).numel()) < change.positions
+                masks[layer] = masks[layer].view(down_proj(lm.model, layer).shape)
+    return zeroing(lm, shuffled(masks, seed))

@@ -1,105 +1,109 @@
-"""A plan and a report of an edit as lines of text."""
+"""What an edit was measured to do, as lines of text."""
 
 from __future__ import annotations
 
-import math
-
 from textual.content import Content
 
-from knowscope_tui.core.edits import EditPlan, EditReport, FactOutcome
-from knowscope_tui.text import bar, count, cut, percent, probability, share, signed_percent, visible
+from knowscope_tui.core.proof import RINGS, EditReport, FactOutcome, Figure, Scores
+from knowscope_tui.text import count, cut, probability, share, signed_percent, visible
 
-
-def plan_lines(plan: EditPlan, most: int) -> Content:
-    """How many positions the edit zeroes, in all and in the `most` changed parameters."""
-    entries = sum(math.prod(parameter.shape) for parameter in plan.parameters)
-    units = f" by {count(len(plan.units), 'unit')}" if plan.units else ""
-    matrices = count(len(plan.parameters), "matrix", "matrices")
-    lines = [
-        Content.assemble(
-            ("would zero  ", "$muted"),
-            (f"{plan.positions_zeroed:,} positions", "bold $warning"),
-            f" = {percent(plan.positions_zeroed, entries)} of {matrices}{units}",
-        )
-    ]
-    ordered = sorted(plan.parameters, key=lambda parameter: parameter.positions_zeroed, reverse=True)
-    for parameter in ordered[:most]:
-        whole = math.prod(parameter.shape)
-        largest = max(ordered[0].positions_zeroed, 1)
-        lines.append(
-            Content.assemble(
-                ("            ", ""),
-                (bar(parameter.positions_zeroed / largest, 8), "$accent"),
-                f" {parameter.positions_zeroed:>8,}  {percent(parameter.positions_zeroed, whole):>8}  ",
-                (visible(parameter.name.removeprefix("model.").removesuffix(".weight")), "$muted"),
-            )
-        )
-    if len(ordered) > most:
-        rest = sum(parameter.positions_zeroed for parameter in ordered[most:])
-        more = f"            {'':8} {rest:>8,}  in {count(len(ordered) - most, 'more matrix', 'more matrices')}"
-        lines.append(Content.styled(more, "$muted"))
-    return Content("\n").join(lines)
+_MOST_FACTS = 6
+_NAME = 16
 
 
 def report_lines(report: EditReport) -> Content:
-    """What the model says afterwards, the four figures with the mean probabilities behind them, the rings of Loc."""
-    after, before = report.after, report.before
-    others = count(report.neighbors, "other fact")
-    kept = f"kept, of {others}" if report.neighbors else "no other facts to measure on"
-    lines = [
-        *(_outcome(outcome) for outcome in report.facts[:8]),
-        Content.styled(f"{'':6}{'before':>7}{'after':>8}{'':12}mean P of the answer", "$muted"),
-        _figure("Rel", before.reliability, after.reliability, before.p_answer, after.p_answer, "answer gone"),
-        _figure(
-            "Gen",
-            before.generalization,
-            after.generalization,
-            before.p_paraphrases,
-            after.p_paraphrases,
-            "gone when rephrased",
-        ),
-        _figure("Loc", before.locality, after.locality, before.p_neighbors, after.p_neighbors, kept),
-        *_rings(after.locality_rings),
-        Content.assemble(
-            ("ΔPPL  ", "bold"),
-            (f"{signed_percent(after.delta_ppl):>15}", "bold"),
-            ("            perplexity on text about other things", "$muted"),
-        ),
-    ]
+    """The figures with what they rest on and the control beside them, then what the model says of each fact."""
+    proof = report.proof
+    control = proof.control.scores if proof.control is not None else None
+    head = f"{'':{_NAME}}{'before':>7}{'after':>8}{'95 % interval':>16}{'items':>7}  {'mean P of answer':<16}"
+    lines = [Content.styled(head + ("  random" if control is not None else ""), "$muted")]
+    lines += _rows(proof.before, proof.after, control)
+    if control is not None:
+        assert proof.control is not None
+        drawn = f"random: as many positions in each matrix, {proof.control.positions:,}, drawn at random"
+        lines.append(Content.styled(drawn, "$muted"))
+    lines.append(Content(""))
+    lines += [_outcome(outcome) for outcome in sorted(proof.facts, key=_worst_first)[:_MOST_FACTS]]
+    if len(proof.facts) > _MOST_FACTS:
+        lines.append(Content.styled(f"and {len(proof.facts) - _MOST_FACTS} more facts", "$muted"))
     return Content("\n").join(lines)
 
 
-def _figure(
-    name: str, before: float | None, after: float | None, p_before: float | None, p_after: float | None, means: str
-) -> Content:
+def _rows(before: Scores, after: Scores, control: Scores | None) -> list[Content]:
+    def row(name: str, was: Figure, now: Figure, random: Figure | None, p: str = "", *, ring: bool = False) -> Content:
+        return Content.assemble(
+            (f"{name:<{_NAME}}", "" if ring else "bold"),
+            (f"{share(was.value):>7}", "$muted"),
+            (f"{share(now.value):>8}", "" if ring else "bold"),
+            (f"{_interval(now):>16}{now.items:>7,}  ", "$muted"),
+            f"{p:<16}",
+            (f"{share(random.value):>8}" if random is not None else "", "$muted"),
+        )
+
+    rows = [
+        row("Rel", before.reliability, after.reliability, control and control.reliability, _p(before, after, 0)),
+        row(
+            "Gen",
+            before.generalization,
+            after.generalization,
+            control and control.generalization,
+            _p(before, after, 1),
+        ),
+        row("Loc", before.locality, after.locality, control and control.locality, _p(before, after, 2)),
+    ]
+    for ring in (*RINGS, *(name for name in after.rings if name not in RINGS)):
+        if ring in after.rings:
+            was = before.rings.get(ring, Figure())
+            random = control.rings.get(ring, Figure()) if control is not None else None
+            rows.append(row(f"  {visible(ring)}", was, after.rings[ring], random, ring=True))
+    if after.retained.items:
+        rows.append(row("kept as told", before.retained, after.retained, control and control.retained))
+    rows.append(_perplexity(after.delta_ppl, control.delta_ppl if control is not None else None))
+    return rows
+
+
+def _p(before: Scores, after: Scores, which: int) -> str:
+    was = (before.p_answer, before.p_paraphrases, before.p_neighbors)[which]
+    now = (after.p_answer, after.p_paraphrases, after.p_neighbors)[which]
+    return f"{probability(was)} → {probability(now)}"
+
+
+def _interval(figure: Figure) -> str:
+    if figure.low is None or figure.high is None:
+        return "–"
+    return f"{share(figure.low)} to {share(figure.high)}"
+
+
+def _perplexity(figure: Figure, random: Figure | None) -> Content:
+    between = "–"
+    if figure.low is not None and figure.high is not None:
+        between = f"{figure.low * 100:+.1f} to {figure.high * 100:+.1f} %"
     return Content.assemble(
-        (f"{name:<6}", "bold"),
-        (f"{share(before):>7}", "$muted"),
-        (f"{share(after):>8}  ", "bold"),
-        (bar(after or 0.0, 8), "$accent"),
-        f"  {probability(p_before)} → {probability(p_after):<5}",
-        (f"  {means}", "$muted"),
+        (f"{'ΔPPL':<{_NAME}}", "bold"),
+        (f"{signed_percent(figure.value):>15}", "bold"),
+        (f"{between:>16}{figure.items:>7,}  {'other text':<15}", "$muted"),
+        (f"{signed_percent(random.value):>9}" if random is not None else "", "$muted"),
     )
 
 
-def _rings(rings: dict[str, float]) -> list[Content]:
-    """Loc split by how near the other facts are."""
-    if not rings:
-        return []
-    text = " · ".join(f"{visible(name)} {share(value)}" for name, value in rings.items())
-    return [Content.styled(f"{'':6}{text}", "$muted")]
+def _worst_first(outcome: FactOutcome) -> tuple[bool, float]:
+    return outcome.erased, -outcome.p_after
 
 
 def _outcome(outcome: FactOutcome) -> Content:
-    sign, style = ("■ erased", "$success") if outcome.erased else ("□ still there", "$warning")
+    updated = bool(outcome.fact.target_new)
+    sign, style = ("■ updated" if updated else "■ erased", "$success")
+    if not outcome.erased:
+        sign, style = "□ not updated" if updated else "□ still there", "$warning"
     if not outcome.known_before:
         sign, style = "· was not known", "$muted"
-    paraphrases = f"  {outcome.paraphrases_erased}/{outcome.paraphrases} rephrased" if outcome.paraphrases else ""
+    of = count(outcome.paraphrases, "paraphrase")
+    paraphrases = f"  {outcome.paraphrases_erased} of {of}" if outcome.paraphrases else ""
     return Content.assemble(
-        (sign, f"bold {style}"),
+        (f"{sign:<13}", f"bold {style}"),
         "  ",
-        cut(visible(outcome.fact.prompt), 32),
+        cut(visible(outcome.fact.prompt), 26),
         ("  says ", "$muted"),
-        (f"“{cut(visible(outcome.says.strip()), 24)}”", "bold"),
+        (f"“{cut(visible(outcome.says.strip()), 14)}”", "bold"),
         (paraphrases, "$muted"),
     )

@@ -1,0 +1,104 @@
+"""A saved folder read back: what it says of itself, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from knowscope_tui.engine.deltas.change import bits
+from knowscope_tui.engine.deltas.files import Delta, DeltaPart, applied
+from knowscope_tui.engine.deltas.files import read as read_delta
+from knowscope_tui.engine.hashes import sha256
+from knowscope_tui.engine.loading import base_folder
+from knowscope_tui.engine.saving.save import DELTA, FORMAT, RECORD, other_files
+from knowscope_tui.engine.saving.stored import StoredTensor, tensors_in
+from knowscope_tui.errors import KnowscopeError, SaveError
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint folder says of itself."""
+
+    folder: Path
+    record: dict[str, Any]
+    delta: Delta
+
+    @property
+    def base_name(self) -> str:
+        return str(self.record["base"]["name"])
+
+
+def read(folder: Path) -> Saved:
+    """Reads the record and the delta of a saved checkpoint. Raises `SaveError` when there is none or it is broken."""
+    record = read_record(folder)
+    if not (folder / DELTA).is_file():
+        raise SaveError(f"{str(folder)!r} holds no {DELTA}.", "Name a folder that this program saved.")
+    return Saved(folder, record, read_delta(folder / DELTA))
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What `knowscope_edit.json` says. Raises `SaveError`."""
+    path = folder / RECORD
+    if not path.is_file():
+        raise SaveError(f"{str(folder)!r} holds no {RECORD}.", "Name a folder that this program saved.")
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        known = record["format"] == FORMAT
+        _ = record["base"]["name"], record["edits"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise SaveError(f"The record of {str(folder)!r} is broken.", "Save the edit again.") from None
+    if not known:
+        raise SaveError(
+            f"The record of {str(folder)!r} is of format {record['format']!r}, and this version reads {FORMAT}.",
+            "Save the edit again with this version.",
+        )
+    return record
+
+
+def problems(saved: Saved, base: str) -> list[str]:
+    """What is wrong with a checkpoint, each in a sentence.
+
+    Its tensors must be the base's with the delta applied, its other files the base's, byte for byte. A shard that is
+    the very file of the base needs no comparison. The model card may say anything.
+    """
+    source = base_folder(base)
+    found: list[str] = []
+    if saved.record.get("delta_sha256") != sha256(saved.folder / DELTA):
+        found.append(f"{DELTA} is not the one that was recorded.")
+    parts = {part.name: part for part in saved.delta.parts}
+    if {name: part.before for name, part in parts.items()} != saved.record["base"].get("tensors"):
+        found.append(f"{DELTA} and {RECORD} name different hashes of the base.")
+    before, after = tensors_in(source), tensors_in(saved.folder)
+    for name in sorted(before.keys() | after.keys() | parts.keys()):
+        if name not in before or name not in after:
+            found.append(f"{name} is in only one of base and checkpoint.")
+        else:
+            found += _wrong(before[name], after[name], parts.get(name))
+    for path in other_files(source):
+        copy = saved.folder / path.name
+        if not copy.is_file() or copy.read_bytes() != path.read_bytes():
+            found.append(f"{path.name} differs from the base.")
+    return found
+
+
+def _wrong(before: StoredTensor, after: StoredTensor, part: DeltaPart | None) -> list[str]:
+    """What is wrong with one tensor: nothing, or one sentence."""
+    if part is None:
+        if os.path.samefile(before.file, after.file) or _same(before.read(), after.read()):
+            return []
+        return [f"{before.name} differs from the base."]
+    try:
+        expected = applied(part, before.read())
+    except KnowscopeError as error:
+        return [error.what]
+    return [] if _same(expected, after.read()) else [f"{before.name} does not hold the recorded change."]
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(bits(one), bits(other))

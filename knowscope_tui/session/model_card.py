@@ -1,0 +1,155 @@
+"""The model card of a saved edit: `README.md`, with the hub's front matter and the licence of the base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from knowscope_tui.text import plain_table, signed_percent
+
+CARRIED = (
+    "license",
+    "license_name",
+    "license_link",
+    "language",
+    "pipeline_tag",
+    "extra_gated_heading",
+    "extra_gated_prompt",
+    "extra_gated_button_content",
+)
+"""Keys of the base's front matter that hold for what is made from it."""
+
+Row = Mapping[str, Any]
+
+
+def model_card(record: Row, base_card: str | None) -> str:
+    """The card of a checkpoint with `record`; `base_card` is the base's own, if it has one."""
+    edits: Sequence[Row] = record.get("edits") or ()
+    proof: Row = record.get("proof") or {}
+    parts = [
+        _front_matter(record, base_card),
+        _opening(record, edits),
+        _figures(proof),
+        _leaks(proof),
+        _use(record),
+        _limits(),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(record: Row, base_card: str | None) -> str:
+    """YAML that the hub reads, between its two lines."""
+    from huggingface_hub import ModelCard, ModelCardData
+
+    carried: dict[str, Any] = {}
+    if base_card:
+        try:
+            data = ModelCard(base_card).data.to_dict()
+        except (ValueError, TypeError):  # A card whose front matter is no YAML carries nothing over.
+            data = {}
+        carried = {key: data[key] for key in CARRIED if data.get(key)}
+    name = str(record["base_name"])
+    known = "/" in name and not name.startswith(("/", ".", "~"))
+    own = {"base_model": name, "base_model_relation": "finetune"} if known else {}
+    card = ModelCardData(**carried, **own, library_name="transformers", tags=["knowscope-tui", "model-editing"])
+    return f"---\n{card.to_yaml()}\n---"
+
+
+def _opening(record: Row, edits: Sequence[Row]) -> str:
+    base = record["base_name"]
+    base = base if "/" not in base or not str(base).startswith("/") else base.rsplit("/", 1)[-1]
+    facts = [name for edit in edits for name in edit.get("edited", ())]
+    lines = [
+        f"# {base}, edited",
+        "",
+        f"`{base}` with {_count(len(facts), 'fact')} edited in its weights by knowscope-tui. "
+        "Every other tensor has the base's bits; the folder loads as any model of its kind does.",
+        "",
+        "| edit | method | facts | positions changed | share of the weights |",
+        "|---|---|---|---|---|",
+    ]
+    for number, edit in enumerate(edits, start=1):
+        share = edit.get("share")
+        lines.append(
+            f"| {number} | {_method(edit)} | {len(edit.get('edited', ()))} | {edit.get('positions', 0):,} "
+            f"| {'–' if share is None else f'{share:.3%}'} |"
+        )
+    named = ", ".join(f"`{name}`" for name in facts)
+    lines += ["", f"Facts, by id or salted hash: {named or 'none named'}."]
+    return "\n".join(lines)
+
+
+def _method(edit: Row) -> str:
+    tau2 = edit.get("tau2")
+    return f"`{edit.get('method', 'unknown')}`" + (f", τ2 {tau2:.4g}" if tau2 is not None else "")
+
+
+def _figures(proof: Row) -> str:
+    if not proof:
+        return "## What it does\n\nIt was not measured."
+    after, control = proof["after"], proof.get("control")
+    rows = [
+        ("Reliability (answer gone)", after["reliability"], "reliability"),
+        ("Generalization (gone in other words)", after["generalization"], "generalization"),
+        ("Locality (other facts kept)", after["locality"], "locality"),
+        *((f"Locality, {ring}", figure, None) for ring, figure in after.get("rings", {}).items()),
+        ("Retained facts kept", after["retained"], "retained"),
+    ]
+    table = [
+        [title, shown(figure), str(figure["items"]), shown(control["scores"][key]) if control and key else "–"]
+        for title, figure, key in rows
+    ]
+    ppl = after["delta_ppl"]
+    control_ppl = signed_percent(control["scores"]["delta_ppl"]["value"]) if control else "–"
+    table.append(["ΔPPL on other text", signed_percent(ppl["value"]), str(ppl["items"]), control_ppl])
+    head = ["", "value (95 % interval)", "items", "random control"]
+    return "## What it does\n\n" + plain_table(head, table)
+
+
+def shown(figure: Row) -> str:
+    """A figure with its interval."""
+    if figure.get("value") is None:
+        return "–"
+    return f"{figure['value']:.3f} ({figure['low']:.3f} – {figure['high']:.3f})"
+
+
+def _leaks(proof: Row) -> str:
+    leaks: Sequence[Row] = proof.get("leaks") or ()
+    if not leaks:
+        return "## Leak tests\n\nThey were not run."
+    table = [
+        [row["test"], str(row["tested"]), str(len(row["leaking"])), ", ".join(f"`{name}`" for name in row["leaking"])]
+        for row in leaks
+    ]
+    return "## Leak tests\n\n" + plain_table(["test", "facts tested", "leak", "which"], table)
+
+
+def _use(record: Row) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in (record.get("versions") or {}).items())
+    return f"""## How to use and check it
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+```
+
+```sh
+knowscope-tui verify path/to/this/folder --facts facts.jsonl   # measures all of the above again
+knowscope-tui report path/to/this/folder                       # a page for an auditor
+knowscope-tui revert path/to/this/folder --out base            # the base's weights, bit for bit
+```
+
+`knowscope_edit.json` holds every figure and setting, `knowscope_delta.safetensors` the exact change. Made with
+{versions}."""
+
+
+def _limits() -> str:
+    return """## What this does not prove
+
+The figures hold for the questions that were asked. That an answer does not come out in any of them does not show that
+nothing in the weights is correlated with it, nor that it cannot be taught again."""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,142 @@
+"""What a saved edit says of itself, and the save: record, model card, delta, folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from knowscope_tui.core.edit_json import proof_json, report_json
+from knowscope_tui.core.fact_names import FactNames
+from knowscope_tui.core.progress import OnProgress, silent
+from knowscope_tui.core.saved import DeltaInfo, SavedCheckpoint, SaveOptions, SavePlan
+from knowscope_tui.engine.deltas import files as delta_files
+from knowscope_tui.engine.loading import base_folder
+from knowscope_tui.engine.model import LanguageModel
+from knowscope_tui.engine.saving.save import CARD, plan_save, save, versions
+from knowscope_tui.engine.saving.stored import stored_name, tensors_in
+from knowscope_tui.engine.upload import check_repo, push
+from knowscope_tui.errors import EditError
+from knowscope_tui.paths import typed_path
+from knowscope_tui.session.editing import Edits, Wishes
+from knowscope_tui.session.model_card import model_card
+
+
+class Saving:
+    """Saves what the journal of `edits` holds."""
+
+    def __init__(self, lm: LanguageModel, edits: Edits, *, is_demo: bool) -> None:
+        self._lm = lm
+        self._edits = edits
+        self._is_demo = is_demo
+
+    def plan(self, folder: str | Path, options: SaveOptions) -> SavePlan:
+        """What saving to `folder` would write and link, with what stands in the way."""
+        return plan_save(self._lm.source, self._edits.total(), typed_path(str(folder)), options)
+
+    def save(self, folder: str | Path, options: SaveOptions, on_progress: OnProgress = silent) -> SavedCheckpoint:
+        """Saves the model as it stands. Raises `EditError`, `SaveError` or `HubError`; nothing half-written stays."""
+        self._check()
+        if options.push_to_hub:
+            check_repo(options.push_to_hub)
+        names = FactNames(self._edits.names.salt, include=options.include_facts)
+        record = self._record(names, on_progress)
+        base_card = base_folder(self._lm.source) / CARD
+        text = base_card.read_text(encoding="utf-8", errors="replace") if base_card.is_file() else None
+        saved = save(
+            self._lm.source,
+            self._edits.total(),
+            record,
+            model_card({**record, "versions": versions()}, text),
+            typed_path(str(folder)),
+            options,
+            on_progress,
+        )
+        self._edits.mark_saved()
+        if options.push_to_hub:
+            on_progress("Uploading", None)
+            address = push(Path(saved.folder), options.push_to_hub, on_progress=on_progress)
+            saved = SavedCheckpoint(**{**vars(saved), "pushed_to": address})
+        return saved
+
+    def save_delta(self, file: str | Path) -> DeltaInfo:
+        """Writes the edits that are on as one delta file. Raises `EditError` or `SaveError`."""
+        self._check()
+        target = typed_path(str(file))
+        stored = tensors_in(base_folder(self._lm.source))
+        parts = []
+        for change in self._edits.total():
+            tensor = stored[stored_name(change.name, stored)]
+            renamed = type(change)(**{**vars(change), "name": tensor.name})
+            parts.append(delta_files.part_of(tensor.read(), renamed)[0])
+        delta = delta_files.Delta(tuple(parts), {"base": self._base_name, **self._about()})
+        delta_files.write(target, delta)
+        return delta_files.info(target, delta)
+
+    def _check(self) -> None:
+        if not len(self._edits):
+            raise EditError("There is no edit to save.", "Apply one first.")
+
+    @property
+    def _base_name(self) -> str:
+        """What the base is called by whoever opens the folder elsewhere; a folder's whole path."""
+        base = self._lm.source
+        if self._is_demo or not typed_path(base).is_dir():
+            return self._lm.name
+        return str(typed_path(base).absolute())
+
+    def _about(self) -> dict[str, Any]:
+        """What a delta file says of the edits, without the facts' text."""
+        applied = [one for _number, one in self._edits.applied]
+        return {
+            "method": ", ".join(dict.fromkeys(one.method for one in applied)),
+            "facts": [name for one in applied for name in one.names],
+        }
+
+    def _record(self, names: FactNames, on_progress: OnProgress) -> dict[str, Any]:
+        applied = self._edits.applied
+        last = applied[-1][1]
+        wishes = Wishes(neighbors=last.wishes.neighbors, leaks=last.wishes.leaks, on_progress=on_progress)
+        on_progress("Measuring what is saved", None)
+        record: dict[str, Any] = {
+            "base_name": self._base_name,
+            "delta": self._about(),
+            "salt": names.salt,
+            "include_facts": names.include,
+            "settings": self._settings(names),
+            "edits": [
+                report_json(one.report, names) if one.report else _unmeasured(one.method, one.names)
+                for _number, one in applied
+            ],
+        }
+        if all(one.facts for _number, one in applied):
+            record["proof"] = proof_json(self._edits.prove_all(wishes), names)
+        if names.include:
+            record["facts"] = [fact.to_json() for _number, one in applied for fact in one.facts]
+        if self._lm.chat:
+            record["chat"] = True
+        return record
+
+    def _settings(self, names: FactNames) -> dict[str, Any]:
+        """What it takes to measure the same again."""
+        last = self._edits.applied[-1][1]
+        facts = [fact for _number, one in self._edits.applied for fact in one.facts]
+        spec = last.report.plan.spec if last.report else None
+        neighbors, leaks = last.wishes.neighbors, last.wishes.leaks
+        retain = spec.retain if spec else None
+        return {
+            "seed": spec.seed if spec else 0,
+            "facts": names.fingerprint(facts) if facts else None,
+            "neighbors": "default" if neighbors is None else names.fingerprint(neighbors),
+            "retain": "default" if retain is None else names.fingerprint(retain),
+            "leaks": None if leaks is None else dict(vars(leaks)),
+            "device": str(self._lm.device),
+            "dtype": str(self._lm.dtype).removeprefix("torch."),
+        }
+
+
+def _unmeasured(method: str, names: tuple[str, ...]) -> Mapping[str, Any]:
+    """What is known of an edit that came from a delta file."""
+    return {"method": method, "edited": list(names), "parameters": [], "units": []}
+
+
