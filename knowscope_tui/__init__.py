@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from knowscope_tui.core.edits import EditPlan, EditReport, EditSpec, Method, SavedCheckpoint, Scores, VerifyReport
+    from knowscope_tui.core.edits import EditPlan, EditSpec, Limits, Method
     from knowscope_tui.core.facts import Fact, read_facts, write_facts
+    from knowscope_tui.core.proof import EditReport, Figure, Scores, VerifyReport
     from knowscope_tui.core.readings import Ablation, Effect, Mode, NeuronAttribution, Positions, Rank, Reading
+    from knowscope_tui.core.saved import SavedCheckpoint, SaveOptions
     from knowscope_tui.core.units import Family, Site, SiteKind, Unit
     from knowscope_tui.errors import KnowscopeError
+    from knowscope_tui.session.editing import Wishes
     from knowscope_tui.session.scope import Scope
     from knowscope_tui.session.scope import open_scope as open
     from knowscope_tui.session.verify import verify_checkpoint
@@ -44,12 +47,16 @@ _PUBLIC = {
     "Rank": "core.readings:Rank",
     "Reading": "core.readings:Reading",
     "EditPlan": "core.edits:EditPlan",
-    "EditReport": "core.edits:EditReport",
+    "EditReport": "core.proof:EditReport",
     "EditSpec": "core.edits:EditSpec",
+    "Limits": "core.edits:Limits",
     "Method": "core.edits:Method",
-    "SavedCheckpoint": "core.edits:SavedCheckpoint",
-    "Scores": "core.edits:Scores",
-    "VerifyReport": "core.edits:VerifyReport",
+    "Figure": "core.proof:Figure",
+    "SaveOptions": "core.saved:SaveOptions",
+    "Wishes": "session.editing:Wishes",
+    "SavedCheckpoint": "core.saved:SavedCheckpoint",
+    "Scores": "core.proof:Scores",
+    "VerifyReport": "core.proof:VerifyReport",
     "KnowscopeError": "errors:KnowscopeError",
 }
 """Public name → where it lives, as `module:name` below this package."""
@@ -62,13 +69,16 @@ __all__ = [
     "Effect",
     "Fact",
     "Family",
+    "Figure",
     "KnowscopeError",
+    "Limits",
     "Method",
     "Mode",
     "NeuronAttribution",
     "Positions",
     "Rank",
     "Reading",
+    "SaveOptions",
     "SavedCheckpoint",
     "Scope",
     "Scores",
@@ -76,6 +86,7 @@ __all__ = [
     "SiteKind",
     "Unit",
     "VerifyReport",
+    "Wishes",
     "__version__",
     "open",
     "read_facts",

@@ -6,6 +6,7 @@ Text from a user, a model or a file goes through `visible` before it is drawn, a
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len, set_cell_size
 

@@ -8,10 +8,6 @@ from enum import Enum
 from knowscope_tui.core.edits import EditPlan, ParameterChange
 from knowscope_tui.core.facts import Fact
 
-RINGS = ("same subject", "same relation", "unrelated")
-"""How near a fact is to what is edited; locality is split by it."""
-
-
 @dataclass(frozen=True)
 class Figure:
     """A mean over `items` things with its 95 % bootstrap interval. None where there was nothing to measure on."""

@@ -23,7 +23,6 @@ from knowscope_tui.engine.methods.zeroing import random_like
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.proof import evaluate
 from knowscope_tui.engine.proof.leaks import LeakBaseline, LeakOptions, leak_tests
-from knowscope_tui.errors import EditError
 from knowscope_tui.session.kept import Kept, split
 
 RETAINED_TEXTS = 1000
@@ -261,9 +260,3 @@ class Edits:
             found.append(result)
             wishes.on_leak(result, len(found), LeakBaseline.TESTS)
         return tuple(found)
-
-
-def no_edit(edits: Edits) -> None:
-    """Raises `EditError` when no edit is on."""
-    if not len(edits):
-        raise EditError("There is no edit to save.", "Apply one first.")

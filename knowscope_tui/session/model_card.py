@@ -136,7 +136,6 @@ tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 
 ```sh
 knowscope-tui verify path/to/this/folder --facts facts.jsonl   # measures all of the above again
-knowscope-tui report path/to/this/folder                       # a page for an auditor
 knowscope-tui revert path/to/this/folder --out base            # the base's weights, bit for bit
 ```
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from knowscope_tui.core.checks import SelfTest
 from knowscope_tui.core.dictionaries import Choice, DictionarySource
-from knowscope_tui.core.edits import EditPlan, EditReport, EditSpec, Method, SavedCheckpoint
+from knowscope_tui.core.edits import EditPlan, EditSpec, Frontier, JournalState, Method
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.memory import MemoryPlan
 from knowscope_tui.core.progress import OnProgress, silent, unstopped
+from knowscope_tui.core.proof import EditReport
 from knowscope_tui.core.ranks import DEFAULT_MEMORY, DEFAULT_NEURONS, RankOptions, RankSummary
 from knowscope_tui.core.readings import (
     Ablation,
@@ -24,6 +25,7 @@ from knowscope_tui.core.readings import (
     SweepPart,
     UnitSet,
 )
+from knowscope_tui.core.saved import DeltaInfo, SavedCheckpoint, SaveOptions, SavePlan
 from knowscope_tui.core.units import Family, SiteKind, Unit
 from knowscope_tui.demo import corpus
 from knowscope_tui.engine.greedy import grow_set
@@ -35,12 +37,13 @@ from knowscope_tui.engine.residency import EncoderPool
 from knowscope_tui.engine.selftest import self_test
 from knowscope_tui.engine.texts import SELF_TEST_TEXTS
 from knowscope_tui.paths import typed_path
-from knowscope_tui.session.editing import Edits
+from knowscope_tui.session.editing import Edits, Wishes
 from knowscope_tui.session.info import model_info
 from knowscope_tui.session.looking import BOTH, NEURON_SECONDS, Looking
 from knowscope_tui.session.opening import DEMO, Prepared, encoder_budget_each, prepare, with_dictionaries
 from knowscope_tui.session.protocol import ModelInfo, SourceSpec
 from knowscope_tui.session.ranking import rank_facts
+from knowscope_tui.session.saving import Saving
 
 SELF_TEST_SENTENCES = 40
 """Sentences of the demo's corpus that it is tested on."""
@@ -61,7 +64,8 @@ class Scope:
         self._lm = lm
         self._library = library
         self._looking = Looking(lm, library)
-        self._edits = Edits(lm, is_demo=prepared.is_demo)
+        self._edits = Edits(lm, facts)
+        self._saving = Saving(lm, self._edits, is_demo=prepared.is_demo)
         self._prepared = prepared
         self._is_demo = prepared.is_demo
         self.facts: tuple[Fact, ...] = tuple(facts)
@@ -278,8 +282,13 @@ class Scope:
 
     @property
     def edits(self) -> int:
-        """Edits applied to the model in memory."""
+        """Edits of the model in memory that are switched on."""
         return len(self._edits)
+
+    @property
+    def journal(self) -> JournalState:
+        """Every edit of the model in memory, on or off, and those that were undone."""
+        return self._edits.state
 
     @property
     def unsaved(self) -> bool:
@@ -287,8 +296,15 @@ class Scope:
         return self._edits.unsaved
 
     def plan(self, spec: EditSpec) -> EditPlan:
-        """What `spec` would change, without changing it. Raises `EditError`, `PromptError` or `UsageError`."""
+        """What `spec` would change, without changing it; of a method that optimises, at most.
+
+        Raises `EditError`, `PromptError` or `UsageError`.
+        """
         return self._edits.plan(self._library, spec)
+
+    def frontier(self, spec: EditSpec) -> Iterator[tuple[Frontier, bool]]:
+        """Erasure against damage over a ladder of τ2, as it grows, and whether it is whole. Raises as `plan` does."""
+        return self._edits.frontier(self._library, spec)
 
     def edit(
         self,
@@ -304,28 +320,28 @@ class Scope:
         seed: int = 0,
         on_progress: OnProgress = silent,
     ) -> EditReport:
-        """Erases `facts` from the model in memory and measures what that did; `undo` takes it back.
+        """Edits `facts` in the model in memory and measures what that did; `undo` takes it back.
 
-        Locality is measured on `neighbors`; None means the demo's other facts. With `dry_run` the edit is taken back
-        after measuring.
+        A fact with a `target_new` gets that answer, one without loses its own. Locality is measured on `neighbors`;
+        None means those of the demo's other facts that the edit is not told to keep. With `dry_run` the edit is taken
+        back after measuring. `carry_out` takes everything else there is to choose.
         """
         spec = EditSpec(tuple(facts), method, site, top, tau2, _units(units), seed)
-        return self.carry_out(spec, neighbors=neighbors, dry_run=dry_run, on_progress=on_progress)
+        kept = None if neighbors is None else tuple(neighbors)
+        return self.carry_out(spec, Wishes(neighbors=kept, dry_run=dry_run, on_progress=on_progress))
 
-    def carry_out(
-        self,
-        spec: EditSpec,
-        *,
-        neighbors: Sequence[Fact] | None = None,
-        dry_run: bool = False,
-        on_progress: OnProgress = silent,
-    ) -> EditReport:
+    def carry_out(self, spec: EditSpec, wishes: Wishes = Wishes()) -> EditReport:
         """`edit` for an `EditSpec` that is at hand. When cancelled or failing, the model is as it was."""
-        among = self.facts if neighbors is None else neighbors
-        report = self._edits.carry_out(self._library, spec, among, dry_run=dry_run, on_progress=on_progress)
-        if not dry_run:
+        report = self._edits.carry_out(self._library, spec, wishes)
+        if not wishes.dry_run:
             self._looking.forget()
         return report
+
+    def apply_delta(self, file: str | Path) -> int:
+        """Applies a delta file to the model in memory; its number in the journal. Raises `SaveError` or `EditError`."""
+        number = self._edits.apply_delta(typed_path(str(file)))
+        self._looking.forget()
+        return number
 
     def undo(self) -> int:
         """Takes the last edit back, bit for bit, and says how many remain. Raises `EditError` if there is none."""
@@ -333,9 +349,30 @@ class Scope:
         self._looking.forget()
         return len(self._edits)
 
-    def save(self, folder: str | Path, on_progress: OnProgress = silent) -> SavedCheckpoint:
+    def redo(self, number: int | None = None) -> int:
+        """Makes an undone edit again, after all others, and says how many are on. Raises `EditError`."""
+        self._edits.redo(number)
+        self._looking.forget()
+        return len(self._edits)
+
+    def switch(self, number: int, *, on: bool) -> None:
+        """Switches an edit of the journal off or on, in its place, bit for bit. Raises `EditError`."""
+        self._edits.switch(number, on=on)
+        self._looking.forget()
+
+    def plan_save(self, folder: str | Path, options: SaveOptions = SaveOptions()) -> SavePlan:
+        """What saving to `folder` would write and link, and what stands in the way."""
+        return self._saving.plan(folder, options)
+
+    def save(
+        self, folder: str | Path, options: SaveOptions = SaveOptions(), on_progress: OnProgress = silent
+    ) -> SavedCheckpoint:
         """Saves the model as it stands as a folder that plain `transformers` loads. Raises `SaveError`."""
-        return self._edits.save(folder, on_progress)
+        return self._saving.save(folder, options, on_progress)
+
+    def save_delta(self, file: str | Path) -> DeltaInfo:
+        """Writes the edits that are on as a delta file: positions and values only. Raises `EditError`, `SaveError`."""
+        return self._saving.save_delta(file)
 
 
 def _units(units: Iterable[Unit | str]) -> tuple[Unit, ...]:

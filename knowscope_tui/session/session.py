@@ -9,8 +9,10 @@ from functools import singledispatchmethod
 from knowscope_tui.core.memory import MemoryPlan
 from knowscope_tui.core.progress import OnProgress
 from knowscope_tui.core.readings import Rank
+from knowscope_tui.engine.proof.leaks import LeakOptions
 from knowscope_tui.errors import UsageError
 from knowscope_tui.session import protocol
+from knowscope_tui.session.editing import Wishes
 from knowscope_tui.session.runner import Post
 from knowscope_tui.session.scope import Scope
 
@@ -115,6 +117,12 @@ class Session:
         post(protocol.EditPlanned(request.revision, self._open.plan(request.spec)))
 
     @_answer.register
+    def _(self, request: protocol.FindFrontier, post: Post, check: Check) -> None:
+        for frontier, final in self._open.frontier(request.spec):
+            check()
+            post(protocol.FrontierGrown(request.revision, frontier, final))
+
+    @_answer.register
     def _(self, request: protocol.PreviewEdit, post: Post, check: Check) -> None:
         self._edit(request, post, check, dry_run=True)
 
@@ -125,19 +133,46 @@ class Session:
     def _edit(
         self, request: protocol.PreviewEdit | protocol.ApplyEdit, post: Post, check: Check, *, dry_run: bool
     ) -> None:
-        report = self._open.carry_out(
-            request.spec, neighbors=request.neighbors, dry_run=dry_run, on_progress=_progress(request, post, check)
+        wishes = Wishes(
+            neighbors=request.neighbors,
+            dry_run=dry_run,
+            leaks=LeakOptions() if request.leaks else None,
+            on_leak=lambda result, number, tests: post(
+                protocol.LeakTested(request.revision, result, number, tests)
+            ),
+            on_frontier=lambda frontier, final: post(protocol.FrontierGrown(request.revision, frontier, final)),
+            on_progress=_progress(request, post, check),
         )
-        post(protocol.EditMeasured(request.revision, report, self._open.edits, self._open.unsaved))
+        report = self._open.carry_out(request.spec, wishes)
+        post(protocol.EditMeasured(request.revision, report))
+        if not dry_run:
+            self._tell_journal(request, post)
 
     @_answer.register
     def _(self, request: protocol.Undo, post: Post, check: Check) -> None:
         self._open.undo()
-        post(protocol.Undone(request.revision, self._open.edits, self._open.unsaved))
+        self._tell_journal(request, post)
+
+    @_answer.register
+    def _(self, request: protocol.Redo, post: Post, check: Check) -> None:
+        self._open.redo(request.number)
+        self._tell_journal(request, post)
+
+    @_answer.register
+    def _(self, request: protocol.SwitchEdit, post: Post, check: Check) -> None:
+        self._open.switch(request.number, on=request.on)
+        self._tell_journal(request, post)
+
+    def _tell_journal(self, request: protocol.Request, post: Post) -> None:
+        post(protocol.JournalChanged(request.revision, self._open.journal))
+
+    @_answer.register
+    def _(self, request: protocol.PlanSave, post: Post, check: Check) -> None:
+        post(protocol.SavePlanned(request.revision, self._open.plan_save(request.folder, request.options)))
 
     @_answer.register
     def _(self, request: protocol.Save, post: Post, check: Check) -> None:
-        saved = self._open.save(request.folder, _progress(request, post, check))
+        saved = self._open.save(request.folder, request.options, _progress(request, post, check))
         post(protocol.Saved(request.revision, saved))
 
 

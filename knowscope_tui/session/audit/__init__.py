@@ -1,0 +1,12 @@
+"""The audit pages of a saved edit: one HTML page and one Markdown page with the same content, from the record alone.
+
+| module | what it does |
+|---|---|
+| `record` | the record of a folder, read without torch |
+| `blocks` | what a page is made of, whatever it is written as |
+| `summary`, `edit_sections`, `proof_sections`, `way_back` | from the record to sections |
+| `commands` | the commands that make, check and undo the edit again |
+| `plots`, `grids` | pictures: the frontier, positions by layer and over each matrix |
+| `html`, `markdown` | the pages |
+| `write` | the two files, whole or not at all |
+"""
