@@ -21,6 +21,7 @@ VERBS = {
     "rank": "Measure every active unit on every fact of a file.",
     "edit": "Erase facts from the weights, measure it, save a checkpoint.",
     "verify": "Hold a saved checkpoint against its base.",
+    "report": "Write a page about a saved checkpoint for an auditor.",
     "saes": "Browse, search and pull published dictionaries.",
     "cache": "List, check and prune the converted dictionaries.",
     "demo": "The embedded demo: its card, its facts, its recipe.",

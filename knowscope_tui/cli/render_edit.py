@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from knowscope_tui.cli.render import QUIET, STRONG, drawn, table
-from knowscope_tui.core.edits import (
-    EditReport,
-    FactOutcome,
-    Method,
-    ParameterChange,
-    SavedCheckpoint,
-    Scores,
-    VerifyReport,
-)
+from knowscope_tui.cli.render import QUIET, STRONG, table
+from knowscope_tui.core.edits import Frontier, Method, ParameterChange
+from knowscope_tui.core.proof import EditReport, FactOutcome, Figure, Proof, VerifyReport
+from knowscope_tui.core.saved import DeltaInfo, SavedCheckpoint
 from knowscope_tui.core.units import Unit
-from knowscope_tui.text import bar, count, cut, file_size, percent, probability, share, signed_percent, visible
+from knowscope_tui.text import count, cut, file_size, percent, probability, share, signed_percent, visible
 
 MOST_FACTS, MOST_UNITS = 20, 12
 
@@ -28,25 +23,38 @@ def show_report(console: Console, report: EditReport) -> None:
     """What an edit changed and what that did."""
     plan = report.plan
     sites = ", ".join(sorted({unit.site.kind.value for unit in plan.units}))
-    threshold = "" if plan.spec.method is Method.NEURONS else f" · τ2 {plan.tau2:g}"
-    head = f"method {plan.spec.method.value} · site {sites}{threshold}"
+    threshold = "" if plan.tau2 is None or plan.spec.method is Method.NEURONS else f" · τ2 {plan.tau2:g}"
+    head = f"method {plan.spec.method.value}{f' · site {sites}' if sites else ''}{threshold}"
     console.print(Text(head, style=STRONG))
-    _show_changes(console, plan.units, plan.parameters)
-    _show_measured(console, report.before, report.after, report.facts, report.neighbors)
+    for note in plan.notes:
+        console.print(Text(visible(note), style=QUIET))
+    _show_changes(console, plan.units, plan.parameters, plan.share)
+    if plan.frontier is not None:
+        _show_frontier(console, plan.frontier)
+    _show_proof(console, report.proof)
     if not report.applied:
         console.print(Text("A dry run: the model is as it was.", style=QUIET))
 
 
 def show_saved(console: Console, saved: SavedCheckpoint) -> None:
     """Where a checkpoint lies and how to load it; long paths are folded, never cut."""
-    console.print(Text(f"Saved to {visible(saved.folder)} ({file_size(saved.size_bytes)}).", style="green"))
+    written = f"{file_size(saved.size_bytes)}, of which {file_size(saved.written_bytes)} were written"
+    console.print(Text(f"Saved to {visible(saved.folder)} ({written}).", style="green"))
     console.print(Text(f"Load it: {visible(saved.load_command)}"), soft_wrap=True)
+    if saved.pushed_to:
+        console.print(Text(f"Uploaded to {visible(saved.pushed_to)}"), soft_wrap=True)
+
+
+def show_delta(console: Console, delta: DeltaInfo) -> None:
+    """What a delta file holds."""
+    size = file_size(delta.size_bytes)
+    console.print(Text(f"Wrote {visible(delta.file)} ({size}, {delta.positions:,} positions).", style="green"))
 
 
 def show_verification(console: Console, report: VerifyReport) -> None:
-    """Whether a checkpoint is what its record says, and what it knows."""
+    """Whether a checkpoint is what its record says, and does what it claims."""
     console.print(Text(f"{visible(report.checkpoint)} · method {visible(report.method)}", style=STRONG))
-    if report.intact:
+    if not report.problems:
         console.print(
             Text(
                 "✓ Every edited entry is as recorded; every other tensor and file is the base's, bit for bit.", "green"
@@ -54,61 +62,122 @@ def show_verification(console: Console, report: VerifyReport) -> None:
         )
     for problem in report.problems:
         console.print(Text(f"✗ {visible(problem)}", style="red"))
-    _show_changes(console, report.units, report.parameters)
-    _show_measured(console, report.before, report.after, report.facts, report.neighbors)
+    if report.claims and all(claim.agrees for claim in report.claims):
+        console.print(Text(f"✓ All {len(report.claims)} figures it claims were measured again.", "green"))
+    for claim in report.claims:
+        if not claim.agrees:
+            console.print(
+                Text(f"✗ {claim.name}: {visible(claim.claimed)} claimed, {visible(claim.measured)} measured", "red")
+            )
+    _show_changes(console, report.units, report.parameters, None)
+    _show_proof(console, report.proof)
 
 
-def _show_changes(console: Console, units: Sequence[Unit | str], parameters: Sequence[ParameterChange]) -> None:
-    named = ", ".join(visible(str(unit)) for unit in units[:MOST_UNITS])
-    more = f" and {len(units) - MOST_UNITS} more" if len(units) > MOST_UNITS else ""
-    console.print(Text.assemble((f"{count(len(units), 'unit')}: ", QUIET), named, more))
+def _show_changes(
+    console: Console, units: Sequence[Unit | str], parameters: Sequence[ParameterChange], whole: float | None
+) -> None:
+    if units:
+        named = ", ".join(visible(str(unit)) for unit in units[:MOST_UNITS])
+        more = f" and {len(units) - MOST_UNITS} more" if len(units) > MOST_UNITS else ""
+        console.print(Text.assemble((f"{count(len(units), 'unit')}: ", QUIET), named, more))
     console.print()
-    made = table(("parameter", "left"), ("entries zeroed", "right"), ("share", "right"))
+    made = table(("parameter", "left"), ("positions", "right"), ("share", "right"), ("zeroed", "right"))
     for change in parameters:
-        entries = 1
-        for size in change.shape:
-            entries *= size
+        entries = math.prod(change.shape)
         made.add_row(
-            Text(visible(change.name)), f"{change.positions_zeroed:,}", percent(change.positions_zeroed, entries)
+            Text(visible(change.name)),
+            f"{change.positions:,}",
+            percent(change.positions, entries),
+            f"{change.zeroed:,}",
         )
     console.print(made)
+    if whole is not None:
+        console.print(Text(f"{whole:.3%} of the model's weights.", style=QUIET))
     console.print()
 
 
-def _show_measured(
-    console: Console, before: Scores, after: Scores, facts: Sequence[FactOutcome], neighbors: int
-) -> None:
-    console.print(_scores(console, before, after))
-    console.print(Text(f"Locality is measured on {count(neighbors, 'neighbor')} known before.", style=QUIET))
+def _show_frontier(console: Console, frontier: Frontier) -> None:
+    """Erasure and damage by τ2, with the knee marked."""
+    made = table(
+        ("τ2", "right"), ("positions", "right"), ("Rel", "right"), ("Loc", "right"), ("ΔPPL", "right"), ("", "left")
+    )
+    for index, point in enumerate(frontier.points):
+        mark = "← chosen" if index == frontier.chosen else "within the limits" if point.meets else ""
+        made.add_row(
+            f"{point.tau2:.4g}",
+            f"{point.positions:,}",
+            share(point.reliability),
+            share(point.locality),
+            signed_percent(point.delta_ppl),
+            Text(mark, style="green" if index == frontier.chosen else QUIET),
+        )
+    console.print(made)
+    console.print(Text("Measured on phrasings, facts and text that the edit may see.", style=QUIET))
     console.print()
-    console.print(_facts(console, facts))
-    if len(facts) > MOST_FACTS:
-        console.print(Text(f"and {len(facts) - MOST_FACTS:,} more facts (all of them with --json)", style=QUIET))
 
 
-def _scores(console: Console, before: Scores, after: Scores) -> Table:
-    """The four figures, and the mean probabilities behind them."""
-    made = table(("", "left"), ("before", "right"), ("after", "right"), ("", "left"))
-    shares = [
-        ("Reliability", before.reliability, after.reliability),
-        ("Generalization", before.generalization, after.generalization),
-        ("Locality", before.locality, after.locality),
+def _show_proof(console: Console, proof: Proof) -> None:
+    console.print(_scores(proof))
+    console.print(Text(f"Locality is measured on {count(proof.neighbors, 'neighbor')} known before.", style=QUIET))
+    console.print()
+    console.print(_facts(console, proof.facts))
+    if len(proof.facts) > MOST_FACTS:
+        console.print(Text(f"and {len(proof.facts) - MOST_FACTS:,} more facts (all of them with --json)", style=QUIET))
+    if proof.leaks:
+        console.print()
+        _show_leaks(console, proof)
+
+
+def _scores(proof: Proof) -> Table:
+    """The figures with their intervals, the random control beside, and the mean probabilities behind them."""
+    before, after = proof.before, proof.after
+    control = proof.control.scores if proof.control else None
+    made = table(("", "left"), ("before", "right"), ("after", "right"), ("95 %", "right"), ("items", "right"),
+                 *([("random", "right")] if control else []))  # fmt: skip
+    rows: list[tuple[str, Figure, Figure, Figure | None]] = [
+        ("Reliability", before.reliability, after.reliability, control and control.reliability),
+        ("Generalization", before.generalization, after.generalization, control and control.generalization),
+        ("Locality", before.locality, after.locality, control and control.locality),
     ]
-    for title, was, now in shares:
-        made.add_row(Text(title, STRONG), share(was), share(now), Text(drawn(console, bar(now or 0.0, 20)), "green"))
-        if title == "Locality":
-            for ring, value in after.locality_rings.items():
-                made.add_row(
-                    Text(f"  {ring.replace('_', ' ')}"), share(before.locality_rings.get(ring)), share(value), ""
-                )
-    made.add_row(Text("ΔPPL", STRONG), "", signed_percent(after.delta_ppl), "")
-    for title, was, now in (
+    for ring, figure in after.rings.items():
+        rows.append((f"  {ring}", before.rings.get(ring, Figure()), figure, control and control.rings.get(ring)))
+    if after.retained.items:
+        rows.append(("  told to keep", before.retained, after.retained, control and control.retained))
+    for title, was, now, random in rows:
+        style = "" if title.startswith(" ") else STRONG
+        cells = [Text(title, style), share(was.value), share(now.value), _interval(now), f"{now.items:,}"]
+        made.add_row(*cells, *([share(random.value if random else None)] if control else []))
+    ppl = after.delta_ppl
+    low_high = "" if ppl.low is None or ppl.high is None else f"{signed_percent(ppl.low)} – {signed_percent(ppl.high)}"
+    made.add_row(
+        Text("ΔPPL", STRONG), "", signed_percent(ppl.value), low_high, f"{ppl.items:,}",
+        *([signed_percent(control.delta_ppl.value)] if control else []),
+    )  # fmt: skip
+    for title, p_was, p_now in (
         ("P(answer)", before.p_answer, after.p_answer),
         ("P(answer), paraphrases", before.p_paraphrases, after.p_paraphrases),
         ("P(answer), neighbors", before.p_neighbors, after.p_neighbors),
     ):
-        made.add_row(title, probability(was), probability(now), "")
+        made.add_row(title, probability(p_was), probability(p_now), "", "", *([""] if control else []))
     return made
+
+
+def _interval(figure: Figure) -> str:
+    return "" if figure.low is None else f"{share(figure.low)} – {share(figure.high)}"
+
+
+def _show_leaks(console: Console, proof: Proof) -> None:
+    made = table(("leak test", "left"), ("tested", "right"), ("leak", "right"), ("which", "left"))
+    for result in proof.leaks:
+        names = ", ".join(visible(leak.fact.id or leak.fact.prompt) for leak in result.leaking[:3])
+        more = f" and {len(result.leaking) - 3} more" if len(result.leaking) > 3 else ""
+        made.add_row(
+            result.test.value,
+            f"{result.tested:,}",
+            Text(f"{len(result.leaking):,}", style="yellow" if result.leaking else "green"),
+            Text(names + more if result.tested else "not known that way before either", style=QUIET),
+        )
+    console.print(made)
 
 
 def _facts(console: Console, facts: Sequence[FactOutcome]) -> Table:

@@ -145,3 +145,8 @@ def own_fact(prompt: str | None, answer: str | None) -> list[Fact]:
     from knowscope_tui.core.facts import Fact
 
     return [Fact(prompt=prompt, answer=answer)]
+
+
+def share_or_auto(text: str) -> float | str:
+    """A share of the largest value, or the word auto."""
+    return text if text == "auto" else share(text)

@@ -218,6 +218,7 @@ def saved_json(saved: SavedCheckpoint) -> Json:
         "written": saved.written_bytes,
         "parameters": list(saved.parameters),
         "files": [{"name": file.name, "placed": file.placed.value, "bytes": file.bytes} for file in saved.files],
+        "pushed_to": saved.pushed_to,
     }
 
 

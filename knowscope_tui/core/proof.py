@@ -8,6 +8,7 @@ from enum import Enum
 from knowscope_tui.core.edits import EditPlan, ParameterChange
 from knowscope_tui.core.facts import Fact
 
+
 @dataclass(frozen=True)
 class Figure:
     """A mean over `items` things with its 95 % bootstrap interval. None where there was nothing to measure on."""
@@ -68,6 +69,17 @@ class LeakTest(str, Enum):
     LOGIT_LENS = "logit lens"
     SPELLED = "upper-cased or spelled out"
     RELEARNED = "relearned from other facts"
+
+
+@dataclass(frozen=True)
+class LeakOptions:
+    """How hard the tests try: samples for each fact at temperature 1, the share of them that counts as a leak, Adam
+    steps of relearning."""
+
+    samples: int = 100
+    sample_share: float = 0.05
+    relearn_steps: int = 30
+    seed: int = 0
 
 
 @dataclass(frozen=True)

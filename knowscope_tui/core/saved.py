@@ -14,6 +14,8 @@ class SaveOptions:
     """Whether the record and the model card hold the facts' text; without it they hold ids and salted hashes."""
     link: bool = True
     """Whether files without an edit may share their bytes with the base's, where the file system allows."""
+    push_to_hub: str | None = None
+    """The hub repository to upload to, owner/name."""
 
 
 class Placed(str, Enum):
@@ -66,6 +68,8 @@ class SavedCheckpoint:
     parameters: tuple[str, ...]
     """Names of the parameters that differ from the base."""
     files: tuple[PlannedFile, ...] = ()
+    pushed_to: str | None = None
+    """Address of the hub repository it was uploaded to."""
 
     @property
     def written_bytes(self) -> int:

@@ -11,7 +11,7 @@ from knowscope_tui.core.edits import EditPlan, EditSpec, Frontier, JournalEntry,
 from knowscope_tui.core.fact_names import FactNames
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.progress import OnProgress, silent
-from knowscope_tui.core.proof import Control, EditReport, LeakResult, Proof
+from knowscope_tui.core.proof import Control, EditReport, LeakOptions, LeakResult, Proof
 from knowscope_tui.demo import corpus
 from knowscope_tui.engine.deltas import files as delta_files
 from knowscope_tui.engine.deltas.change import Change, SparseChange
@@ -22,7 +22,7 @@ from knowscope_tui.engine.methods.plan import ZEROING, Planned, frontier, outlin
 from knowscope_tui.engine.methods.zeroing import random_like
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.proof import evaluate
-from knowscope_tui.engine.proof.leaks import LeakBaseline, LeakOptions, leak_tests
+from knowscope_tui.engine.proof.leaks import LeakBaseline, leak_tests
 from knowscope_tui.session.kept import Kept, split
 
 RETAINED_TEXTS = 1000

@@ -44,14 +44,15 @@ def _front_matter(record: Row, base_card: str | None) -> str:
     carried: dict[str, Any] = {}
     if base_card:
         try:
-            data = ModelCard(base_card).data.to_dict()
+            data = dict(vars(ModelCard(base_card).data))
         except (ValueError, TypeError):  # A card whose front matter is no YAML carries nothing over.
             data = {}
         carried = {key: data[key] for key in CARRIED if data.get(key)}
     name = str(record["base_name"])
     known = "/" in name and not name.startswith(("/", ".", "~"))
-    own = {"base_model": name, "base_model_relation": "finetune"} if known else {}
-    card = ModelCardData(**carried, **own, library_name="transformers", tags=["knowscope-tui", "model-editing"])
+    if known:
+        carried |= {"base_model": name, "base_model_relation": "finetune"}
+    card = ModelCardData(library_name="transformers", tags=["knowscope-tui", "model-editing"], **carried)
     return f"---\n{card.to_yaml()}\n---"
 
 
@@ -136,6 +137,7 @@ tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 
 ```sh
 knowscope-tui verify path/to/this/folder --facts facts.jsonl   # measures all of the above again
+knowscope-tui report path/to/this/folder                       # a page for an auditor
 knowscope-tui revert path/to/this/folder --out base            # the base's weights, bit for bit
 ```
 

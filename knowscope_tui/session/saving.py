@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from knowscope_tui.engine.loading import base_folder
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.saving.save import CARD, plan_save, save, versions
 from knowscope_tui.engine.saving.stored import stored_name, tensors_in
+from knowscope_tui.engine.upload import check_repo, push
 from knowscope_tui.errors import EditError
 from knowscope_tui.paths import typed_path
 from knowscope_tui.session.editing import Edits, Wishes
@@ -34,8 +36,10 @@ class Saving:
         return plan_save(self._lm.source, self._edits.total(), typed_path(str(folder)), options)
 
     def save(self, folder: str | Path, options: SaveOptions, on_progress: OnProgress = silent) -> SavedCheckpoint:
-        """Saves the model as it stands. Raises `EditError` or `SaveError`; nothing half-written stays."""
+        """Saves the model as it stands. Raises `EditError`, `SaveError` or `HubError`; nothing half-written stays."""
         self._check()
+        if options.push_to_hub:
+            check_repo(options.push_to_hub)
         names = FactNames(self._edits.names.salt, include=options.include_facts)
         record = self._record(names, on_progress)
         base_card = base_folder(self._lm.source) / CARD
@@ -50,6 +54,10 @@ class Saving:
             on_progress,
         )
         self._edits.mark_saved()
+        if options.push_to_hub:
+            on_progress("Uploading", None)
+            address = push(Path(saved.folder), options.push_to_hub, on_progress=on_progress)
+            saved = replace(saved, pushed_to=address)
         return saved
 
     def save_delta(self, file: str | Path) -> DeltaInfo:
@@ -131,5 +139,3 @@ class Saving:
 def _unmeasured(method: str, names: tuple[str, ...]) -> Mapping[str, Any]:
     """What is known of an edit that came from a delta file."""
     return {"method": method, "edited": list(names), "parameters": [], "units": []}
-
-

@@ -8,8 +8,8 @@ from functools import singledispatchmethod
 
 from knowscope_tui.core.memory import MemoryPlan
 from knowscope_tui.core.progress import OnProgress
+from knowscope_tui.core.proof import LeakOptions
 from knowscope_tui.core.readings import Rank
-from knowscope_tui.engine.proof.leaks import LeakOptions
 from knowscope_tui.errors import UsageError
 from knowscope_tui.session import protocol
 from knowscope_tui.session.editing import Wishes
@@ -137,9 +137,7 @@ class Session:
             neighbors=request.neighbors,
             dry_run=dry_run,
             leaks=LeakOptions() if request.leaks else None,
-            on_leak=lambda result, number, tests: post(
-                protocol.LeakTested(request.revision, result, number, tests)
-            ),
+            on_leak=lambda result, number, tests: post(protocol.LeakTested(request.revision, result, number, tests)),
             on_frontier=lambda frontier, final: post(protocol.FrontierGrown(request.revision, frontier, final)),
             on_progress=_progress(request, post, check),
         )

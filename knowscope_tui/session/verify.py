@@ -12,11 +12,11 @@ from knowscope_tui.core.edits import ParameterChange
 from knowscope_tui.core.fact_names import FactNames
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.progress import OnProgress, silent
-from knowscope_tui.core.proof import Claim, Proof, VerifyReport
+from knowscope_tui.core.proof import Claim, LeakOptions, Proof, VerifyReport
 from knowscope_tui.demo import bundle, corpus
 from knowscope_tui.engine.loading import load_model
 from knowscope_tui.engine.proof import evaluate
-from knowscope_tui.engine.proof.leaks import LeakBaseline, LeakOptions, leak_tests
+from knowscope_tui.engine.proof.leaks import LeakBaseline, leak_tests
 from knowscope_tui.engine.saving import saved as saving
 from knowscope_tui.engine.saving.saved import Saved
 from knowscope_tui.errors import SaveError, UsageError

@@ -17,12 +17,12 @@ from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.demo.corpus import TaughtFact, reference_texts, sentence
 from knowscope_tui.engine.attribution import strongest, unit_attribution
 from knowscope_tui.engine.dictionary import Dictionary
-from knowscope_tui.engine.editing import plan_edit
-from knowscope_tui.engine.evaluate import Known, know, scores, take
 from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.live import Live
+from knowscope_tui.engine.methods.plan import plan_edit
 from knowscope_tui.engine.model import LanguageModel
+from knowscope_tui.engine.proof.evaluate import Known, know, scores, take
 from knowscope_tui.engine.selftest import measure
 from knowscope_tui.engine.sweep import sweep
 from knowscope_tui.engine.trace import record
@@ -168,18 +168,18 @@ def erasing(
     for number, taught in enumerate(edited):
         on_item(number / len(edited))
         neighbors = [other.fact for other in others if other.fact != taught.fact]
-        plan, deltas = plan_edit(lm, library, EditSpec((taught.fact,), method, site, EDITED_UNITS))
+        planned = plan_edit(lm, library, EditSpec((taught.fact,), method, site, EDITED_UNITS))
         before = take(lm, [taught.fact], neighbors, reference_texts())
-        journal.apply(deltas)
+        journal.apply(planned.changes)
         try:
             after = take(lm, [taught.fact], neighbors, reference_texts())
         finally:
             journal.undo()
         rows.append(scores(before, after))
-        zeroed.append(float(plan.positions_zeroed))
+        zeroed.append(float(planned.plan.positions))
 
     def mean(name: str) -> float | None:
-        return _mean([value for row in rows if (value := getattr(row, name)) is not None])
+        return _mean([value for row in rows if (value := getattr(row, name).value) is not None])
 
     return {
         "method": method.value,

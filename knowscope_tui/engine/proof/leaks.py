@@ -23,7 +23,7 @@ from typing import ClassVar
 
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.progress import OnProgress, silent
-from knowscope_tui.core.proof import Leak, LeakResult, LeakTest
+from knowscope_tui.core.proof import Leak, LeakOptions, LeakResult, LeakTest
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.proof.asking import ASKING, Asked, asked_ways
 from knowscope_tui.engine.proof.evaluate import know
@@ -31,17 +31,6 @@ from knowscope_tui.engine.proof.lens import lens_leaks, lens_ranks
 from knowscope_tui.engine.proof.relearning import relearned
 from knowscope_tui.engine.proof.sampling import sampled_counts, sampled_leaks
 from knowscope_tui.engine.proof.spelling import spelling_leaks
-
-
-@dataclass(frozen=True)
-class LeakOptions:
-    """How hard the tests try: samples for each fact at temperature 1, the share of them that counts as a leak, Adam
-    steps of relearning."""
-
-    samples: int = 100
-    sample_share: float = 0.05
-    relearn_steps: int = 30
-    seed: int = 0
 
 
 @dataclass(frozen=True)
