@@ -44,7 +44,7 @@ The edit may use the edit_prompts; the paraphrases are only measured on."""
 @click.option("--prompt", metavar="TEXT", type=utf8, help="A fact to erase, instead of a file or beside it.")
 @click.option("--answer", metavar="TEXT", type=utf8, help="What the model says after --prompt.")
 @click.option(
-    "--set", "target_new", metavar="TEXT", type=utf8, help="Write this answer instead of erasing the old one."
+    "--set", "target_new", metavar="TEXT", type=utf8, help="Write this answer instead of erasing."
 )
 @click.option(
     "--method",
@@ -88,7 +88,7 @@ The edit may use the edit_prompts; the paraphrases are only measured on."""
 @click.option("--leaks", is_flag=True, help="Run the leak tests on what is edited.")
 @click.option("--no-control", is_flag=True, help="Leave out the random control.")
 @click.option(
-    "--include-facts", is_flag=True, help="Put the facts' text into what is saved; without it, ids and hashes."
+    "--include-facts", is_flag=True, help="Save the facts' text too, not only ids and hashes."
 )
 @click.option("--copy", is_flag=True, help="Copy files without an edit instead of linking them.")
 @click.option("--out", metavar="DIR", help="Save the edited model as this folder, or the edit as X.delta.safetensors.")
@@ -191,8 +191,8 @@ def _remarks(report: EditReport, *, unsaved: bool) -> Iterator[str]:
     for conflict in report.plan.conflicts:
         where = "in this edit" if conflict.applied is None else f"of edit {conflict.applied}"
         yield (
-            f"{conflict.fact.id or conflict.fact.prompt!r} and {conflict.other.id or conflict.other.prompt!r} {where} pull the "
-            f"same keys to different answers (cosine {conflict.similarity:.3f})."
+            f"{_named(conflict.fact)} and {_named(conflict.other)} {where} pull the same keys to different answers "
+            f"(cosine {conflict.similarity:.3f})."
         )
     if unsaved:
         yield "Nothing was saved: name a folder with --out to keep the edited model."
@@ -214,3 +214,7 @@ def _told_fully(scope: Scope, asked: list[Fact]) -> tuple[Fact, ...]:
     """`asked`, where a bare prompt and answer of a fact that the open model brings along is that whole fact."""
     known = {(fact.prompt, fact.answer): fact for fact in scope.facts}
     return tuple(fact if fact.paraphrases else known.get((fact.prompt, fact.answer), fact) for fact in asked)
+
+
+def _named(fact: Fact) -> str:
+    return repr(fact.id or fact.prompt)

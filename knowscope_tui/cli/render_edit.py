@@ -135,17 +135,17 @@ def _scores(proof: Proof) -> Table:
     made = table(("", "left"), ("before", "right"), ("after", "right"), ("95 %", "right"), ("items", "right"),
                  *([("random", "right")] if control else []))  # fmt: skip
     rows: list[tuple[str, Figure, Figure, Figure | None]] = [
-        ("Reliability", before.reliability, after.reliability, control and control.reliability),
-        ("Generalization", before.generalization, after.generalization, control and control.generalization),
-        ("Locality", before.locality, after.locality, control and control.locality),
+        ("Reliability", before.reliability, after.reliability, control.reliability if control else None),
+        ("Generalization", before.generalization, after.generalization, control.generalization if control else None),
+        ("Locality", before.locality, after.locality, control.locality if control else None),
     ]
     for ring, figure in after.rings.items():
-        rows.append((f"  {ring}", before.rings.get(ring, Figure()), figure, control and control.rings.get(ring)))
+        rows.append((f"  {ring}", before.rings.get(ring, Figure()), figure, control.rings.get(ring) if control else None))
     if after.retained.items:
-        rows.append(("  told to keep", before.retained, after.retained, control and control.retained))
+        rows.append(("  told to keep", before.retained, after.retained, control.retained if control else None))
     for title, was, now, random in rows:
         style = "" if title.startswith(" ") else STRONG
-        cells = [Text(title, style), share(was.value), share(now.value), _interval(now), f"{now.items:,}"]
+        cells: list[Text | str] = [Text(title, style), share(was.value), share(now.value), _interval(now), f"{now.items:,}"]
         made.add_row(*cells, *([share(random.value if random else None)] if control else []))
     ppl = after.delta_ppl
     low_high = "" if ppl.low is None or ppl.high is None else f"{signed_percent(ppl.low)} – {signed_percent(ppl.high)}"
