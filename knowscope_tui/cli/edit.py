@@ -43,9 +43,7 @@ The edit may use the edit_prompts; the paraphrases are only measured on."""
 @click.argument("facts", required=False, metavar="[FACTS.jsonl]")
 @click.option("--prompt", metavar="TEXT", type=utf8, help="A fact to erase, instead of a file or beside it.")
 @click.option("--answer", metavar="TEXT", type=utf8, help="What the model says after --prompt.")
-@click.option(
-    "--set", "target_new", metavar="TEXT", type=utf8, help="Write this answer instead of erasing."
-)
+@click.option("--set", "target_new", metavar="TEXT", type=utf8, help="Write this answer instead of erasing.")
 @click.option(
     "--method",
     type=click.Choice(METHODS),
@@ -87,9 +85,7 @@ The edit may use the edit_prompts; the paraphrases are only measured on."""
 @click.option("--seed", type=int, default=0, show_default=True, help="Of every draw.")
 @click.option("--leaks", is_flag=True, help="Run the leak tests on what is edited.")
 @click.option("--no-control", is_flag=True, help="Leave out the random control.")
-@click.option(
-    "--include-facts", is_flag=True, help="Save the facts' text too, not only ids and hashes."
-)
+@click.option("--include-facts", is_flag=True, help="Save the facts' text too, not only ids and hashes.")
 @click.option("--copy", is_flag=True, help="Copy files without an edit instead of linking them.")
 @click.option("--out", metavar="DIR", help="Save the edited model as this folder, or the edit as X.delta.safetensors.")
 @click.option("--push-to-hub", metavar="REPO", help="Upload what was saved to this hub repository.")

@@ -57,7 +57,7 @@ def rank(options: Shared, facts: str, out: str, neurons: int, memory: str, limit
 
     FACTS.jsonl holds one fact a line: {"prompt": "…", "answer": "…"}.
     """
-    from knowscope_tui.engine.written import check_target
+    from knowscope_tui.core.written import check_target
 
     target = typed_path(out)
     check_target(target)

@@ -140,12 +140,20 @@ def _scores(proof: Proof) -> Table:
         ("Locality", before.locality, after.locality, control.locality if control else None),
     ]
     for ring, figure in after.rings.items():
-        rows.append((f"  {ring}", before.rings.get(ring, Figure()), figure, control.rings.get(ring) if control else None))
+        rows.append(
+            (f"  {ring}", before.rings.get(ring, Figure()), figure, control.rings.get(ring) if control else None)
+        )
     if after.retained.items:
         rows.append(("  told to keep", before.retained, after.retained, control.retained if control else None))
     for title, was, now, random in rows:
         style = "" if title.startswith(" ") else STRONG
-        cells: list[Text | str] = [Text(title, style), share(was.value), share(now.value), _interval(now), f"{now.items:,}"]
+        cells: list[Text | str] = [
+            Text(title, style),
+            share(was.value),
+            share(now.value),
+            _interval(now),
+            f"{now.items:,}",
+        ]
         made.add_row(*cells, *([share(random.value if random else None)] if control else []))
     ppl = after.delta_ppl
     low_high = "" if ppl.low is None or ppl.high is None else f"{signed_percent(ppl.low)} – {signed_percent(ppl.high)}"

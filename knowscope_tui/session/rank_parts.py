@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from knowscope_tui.core.ranks import FactRanks
-from knowscope_tui.engine.written import PARTIAL, cannot_write, written_beside
+from knowscope_tui.core.written import PARTIAL, cannot_write, written_beside
 from knowscope_tui.errors import SaveError
 from knowscope_tui.session.rank_table import Part, read_part, write_part
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from knowscope_tui.core.ranks import BestUnit, FactRanks
 from knowscope_tui.core.units import SiteKind, Unit
-from knowscope_tui.engine.written import cannot_read
+from knowscope_tui.core.written import cannot_read
 
 HEADER, FACTS = b"knowscope", b"knowscope.facts"
 """Keys of the file's metadata: JSON of what was asked, and of a part, [fact, units] of each fact in it."""

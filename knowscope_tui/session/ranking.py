@@ -12,11 +12,11 @@ from knowscope_tui import __version__
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.core.ranks import RankOptions, RankSummary, SkippedFact, Tally
+from knowscope_tui.core.written import check_target, written_beside
 from knowscope_tui.engine.fingerprint import dictionary_fingerprint, weights_fingerprint
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.ranking import AskedFact, Ranker
-from knowscope_tui.engine.written import check_target, written_beside
 from knowscope_tui.errors import FactFileError, PromptError, UsageError
 from knowscope_tui.session.pace import Pace
 from knowscope_tui.session.rank_parts import RankParts, open_parts

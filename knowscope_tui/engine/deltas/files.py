@@ -21,10 +21,10 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor
 
 from knowscope_tui.core.saved import DeltaInfo, DeltaParameter
+from knowscope_tui.core.written import check_target, written_beside
 from knowscope_tui.engine.deltas.change import Change, LowRankChange, Overwritten, SparseChange, added, make, take_back
 from knowscope_tui.engine.hashes import tensor_sha256
 from knowscope_tui.engine.saving.stored import stored_name
-from knowscope_tui.engine.written import check_target, written_beside
 from knowscope_tui.errors import SaveError
 
 SUFFIX = ".delta.safetensors"

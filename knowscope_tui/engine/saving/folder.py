@@ -16,7 +16,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from knowscope_tui.engine.written import PARTIAL, cannot_write
+from knowscope_tui.core.written import PARTIAL, cannot_write
 from knowscope_tui.errors import SaveError
 
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from knowscope_tui.engine.written import written_beside
+from knowscope_tui.core.written import written_beside
 from knowscope_tui.errors import SaveError
 from knowscope_tui.session.audit.blocks import Page, Section
 from knowscope_tui.session.audit.edit_sections import base_section, edited_section, plan_sections

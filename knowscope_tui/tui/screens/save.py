@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, ProgressBar, Static
 
-from knowscope_tui.core.edits import SavedCheckpoint
+from knowscope_tui.core.saved import SavedCheckpoint
 from knowscope_tui.session.protocol import Event, Failed, Progress, Save, Saved, Stopped
 from knowscope_tui.text import count, file_size, visible
 from knowscope_tui.tui.desk import Desk
@@ -91,7 +91,7 @@ class SaveScreen(ModalScreen[bool]):
 
     def _done(self, checkpoint: SavedCheckpoint) -> None:
         self._saved = checkpoint
-        self._scope.journal_is(self._scope.edits, False)
+        self._scope.saved()
         self.query_one(ProgressBar).display = False
         changed = count(len(checkpoint.parameters), "matrix", "matrices")
         self.query_one("#save-state", Static).update(

@@ -19,13 +19,18 @@ from knowscope_tui.session.protocol import ModelInfo
 from knowscope_tui.text import count, visible
 from knowscope_tui.tui.messages import EditChosen
 from knowscope_tui.tui.widgets.common import NumberInput
-from knowscope_tui.tui.widgets.report import plan_lines
+from knowscope_tui.tui.widgets.plan import plan_lines
 
 METHODS: dict[Method, str] = {
     Method.POSITIONS: "our reading: zeroes the weights that write most into the units",
     Method.ROWS: "the literal reading: zeroes whole rows, where the units point most",
     Method.NEURONS: "zeroes the columns of the strongest neurons: the older way",
+    Method.PROJECTION: "takes the units' directions out of the weights",
     Method.RANDOM: "zeroes as many weights, drawn at random: the control",
+    Method.PRECISE: "solves for the smallest change that switches the units off, and keeps the rest",
+    Method.REFINED: "optimises the weights that write most into the units, 1 % at most",
+    Method.REFINED_RANDOM: "optimises as many weights, drawn at random: the control of refined",
+    Method.GRADIENT: "optimises every weight of the MLPs' second matrices: the plain baseline",
 }
 SITES = (SiteKind.RESID_POST, SiteKind.RESID_MID, SiteKind.MLP_OUT)
 
@@ -138,12 +143,13 @@ class EditForm(VerticalScroll, can_focus=False):
         by_count = self.query_one("#which", Select).value != "off"
         self.query_one("#top-n").display = self.query_one("#top-label").display = by_count
 
-    def show_plan(self, plan: EditPlan, most: int) -> None:
+    def show_plan(self, plan: EditPlan, layers: int) -> None:
         self._plan = plan
         own = "method's own" if plan.spec.tau2 is None else "yours"
-        note = f"used: {plan.tau2:.4g} ({own})  ↑/↓ change it, d default"
+        used = "the method has none" if plan.tau2 is None else f"used: {plan.tau2:.4g} ({own})"
+        note = f"{used}  ↑/↓ change it, d default"
         self.query_one("#tau2-note", Static).update(Content.styled(note, "$muted"))
-        self.query_one("#plan", Static).update(plan_lines(plan, most))
+        self.query_one("#plan", Static).update(plan_lines(plan, layers))
 
     def show_problem(self, problem: str) -> None:
         """Says in the count's place why there is none."""
@@ -158,9 +164,13 @@ class EditForm(VerticalScroll, can_focus=False):
         except ValueError:
             value = None
         if value is None:
-            value = self._plan.tau2 if self._plan is not None else 0.1
+            value = (self._plan.tau2 if self._plan is not None else None) or 0.1
         changed = value * (1.1 if step > 0 else 1 / 1.1)
         tau2.value = f"{min(max(changed, 1e-6), 0.99):.3g}"
+
+    def put_tau2(self, tau2: float) -> None:
+        """Takes a τ2 that was picked elsewhere."""
+        self.query_one("#tau2", Input).value = f"{tau2:.4g}"
 
     def clear_tau2(self) -> None:
         self.query_one("#tau2", Input).value = ""

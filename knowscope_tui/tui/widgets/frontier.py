@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.widget import Widget
 
 from knowscope_tui.core.edits import Frontier, FrontierPoint
-from knowscope_tui.core.proof import RINGS
+from knowscope_tui.core.rings import RINGS
 from knowscope_tui.text import probability, share, signed_percent
 from knowscope_tui.tui.messages import FrontierMoved
 from knowscope_tui.tui.widgets.plot import Canvas

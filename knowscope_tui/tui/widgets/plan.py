@@ -62,7 +62,7 @@ def _layer_head(layers: int) -> str:
 def _layers(plan: EditPlan) -> list[Content]:
     if not plan.parameters:
         return []
-    most = max(max(parameter.positions for parameter in plan.parameters), 1)
+    most = max(*(parameter.positions for parameter in plan.parameters), 1)
     head = Content.styled(f"{'layer':<{_UNIT}}{'':10}{'positions':>12}{'of it':>9}", "$muted")
     return [head, *(_layer(parameter, most) for parameter in sorted(plan.parameters, key=lambda one: one.layer))]
 

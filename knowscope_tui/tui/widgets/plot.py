@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ class Canvas:
     def curve(self, points: Sequence[tuple[float, float]], style: str) -> None:
         """Straight lines from point to point."""
         bits: dict[tuple[int, int], int] = {}
-        for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        for (x0, y0), (x1, y1) in itertools.pairwise(points):
             steps = max(abs(self.column(x1) - self.column(x0)) * 2, self.height * 4)
             for step in range(steps + 1):
                 at = step / steps

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from textual.content import Content
 
-from knowscope_tui.core.proof import RINGS, EditReport, FactOutcome, Figure, Scores
+from knowscope_tui.core.proof import EditReport, FactOutcome, Figure, Scores
+from knowscope_tui.core.rings import RINGS
 from knowscope_tui.text import count, cut, probability, share, signed_percent, visible
 
 _MOST_FACTS = 6
@@ -41,15 +42,17 @@ def _rows(before: Scores, after: Scores, control: Scores | None) -> list[Content
         )
 
     rows = [
-        row("Rel", before.reliability, after.reliability, control and control.reliability, _p(before, after, 0)),
+        row(
+            "Rel", before.reliability, after.reliability, control.reliability if control else None, _p(before, after, 0)
+        ),
         row(
             "Gen",
             before.generalization,
             after.generalization,
-            control and control.generalization,
+            control.generalization if control else None,
             _p(before, after, 1),
         ),
-        row("Loc", before.locality, after.locality, control and control.locality, _p(before, after, 2)),
+        row("Loc", before.locality, after.locality, control.locality if control else None, _p(before, after, 2)),
     ]
     for ring in (*RINGS, *(name for name in after.rings if name not in RINGS)):
         if ring in after.rings:
@@ -57,7 +60,7 @@ def _rows(before: Scores, after: Scores, control: Scores | None) -> list[Content
             random = control.rings.get(ring, Figure()) if control is not None else None
             rows.append(row(f"  {visible(ring)}", was, after.rings[ring], random, ring=True))
     if after.retained.items:
-        rows.append(row("kept as told", before.retained, after.retained, control and control.retained))
+        rows.append(row("kept as told", before.retained, after.retained, control.retained if control else None))
     rows.append(_perplexity(after.delta_ppl, control.delta_ppl if control is not None else None))
     return rows
 
