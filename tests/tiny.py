@@ -23,11 +23,11 @@ from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.demo.corpus import taught_facts, training_texts
 from knowscope_tui.demo.recipe.tokenizer import train_tokenizer
 from knowscope_tui.engine.dictionary import Dictionary
-from knowscope_tui.engine.proof.evaluate import know
 from knowscope_tui.engine.hooks import capture
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.probe import own_answer
+from knowscope_tui.engine.proof.evaluate import know
 from knowscope_tui.engine.trace import Trace, record
 
 SEED = 7

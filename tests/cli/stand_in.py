@@ -19,17 +19,10 @@ from knowscope_tui.core.dictionaries import (
     ReleaseState,
     choose,
 )
-from knowscope_tui.core.edits import (
-    EditPlan,
-    EditReport,
-    EditSpec,
-    FactOutcome,
-    ParameterChange,
-    SavedCheckpoint,
-    Scores,
-)
+from knowscope_tui.core.edits import EditPlan, EditSpec, ParameterChange
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.memory import MemoryPlan, Need, Place
+from knowscope_tui.core.proof import EditReport, FactOutcome, Figure, Proof, Scores
 from knowscope_tui.core.readings import (
     Ablation,
     Effect,
@@ -43,8 +36,10 @@ from knowscope_tui.core.readings import (
     UnitReading,
     UnitSet,
 )
+from knowscope_tui.core.saved import SavedCheckpoint, SaveOptions
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.errors import DictionaryError
+from knowscope_tui.session.editing import Wishes
 from knowscope_tui.session.protocol import DictionaryInUse, ModelInfo, SourceSpec
 
 FACT = Fact(
@@ -152,21 +147,24 @@ class StandInScope:
         ablation = Ablation(tuple(units), mode, factor, positions, substitute)
         return Effect(prompt, answer, ablation, 0.98, 0.12, 1, 3, before, after, " Paris.", " Lyon.")
 
-    def carry_out(
-        self, spec: EditSpec, *, neighbors: Sequence[Fact] | None, dry_run: bool, on_progress: object
-    ) -> EditReport:
-        self.asked = {"spec": spec, "neighbors": neighbors, "dry_run": dry_run}
+    def carry_out(self, spec: EditSpec, wishes: Wishes) -> EditReport:
+        self.asked = {"spec": spec, "neighbors": wishes.neighbors, "dry_run": wishes.dry_run, "wishes": wishes}
         unit = Unit.feature(1, SiteKind.MLP_OUT, 3)
-        change = ParameterChange("model.layers.1.mlp.down_proj.weight", (128, 512), 65)
-        before = Scores(0.0, 0.0, 1.0, 0.0, 0.98, 0.9, 0.97, {"same_relation": 1.0})
-        after = Scores(1.0, None, 0.98, float("nan"), 0.01, 0.1, 0.96, {"same_relation": 0.97})
+        change = ParameterChange("model.layers.1.mlp.down_proj.weight", 1, (128, 512), 65, 65)
+        before = Scores(_figure(0.0), _figure(0.0), _figure(1.0), _figure(0.0), 0.98, 0.9, 0.97)
+        after = Scores(_figure(1.0), Figure(), _figure(0.98), _figure(float("nan")), 0.01, 0.1, 0.96)
         outcomes = tuple(FactOutcome(fact, True, True, 0.98, 0.01, " Lyon", 1, 1) for fact in spec.facts)
-        plan = EditPlan(spec, 0.1, (unit,), (change,))
-        return EditReport(plan, before, after, outcomes, neighbors=5, applied=not dry_run)
+        plan = EditPlan(spec, 0.1, (unit,), (change,), 1_000_000)
+        return EditReport(plan, Proof(before, after, outcomes, neighbors=5), applied=not wishes.dry_run)
 
-    def save(self, folder: Path, _on_progress: object) -> SavedCheckpoint:
+    def save(self, folder: Path, options: SaveOptions, _on_progress: object) -> SavedCheckpoint:
         self.asked["saved"] = folder
+        self.asked["save_options"] = options
         return SavedCheckpoint(str(folder), 8_000_000, ("model.layers.1.mlp.down_proj.weight",))
+
+
+def _figure(value: float) -> Figure:
+    return Figure(value, 5, value, value)
 
 
 # --- the shelf ------------------------------------------------------------------------------------------------------

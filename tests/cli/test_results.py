@@ -155,12 +155,10 @@ def test_ablate_for_a_person(run: Run, stand_in: StandInScope) -> None:
 def test_edit_as_json(run: Run, stand_in: StandInScope) -> None:
     result = run("edit", "--prompt", PROMPT, "--answer", "Paris", "--dry-run", "--json")
     report = strict_json(result.stdout)
-    assert {"method", "units", "positions_zeroed", "parameters", "before", "after", "facts", "checkpoint"} <= set(
-        report
-    )
+    assert {"method", "units", "positions", "parameters", "before", "after", "facts", "checkpoint"} <= set(report)
     assert {"reliability", "generalization", "locality", "delta_ppl"} <= set(report["after"])
-    assert report["positions_zeroed"] == 65
-    assert report["after"]["delta_ppl"] is None
+    assert report["positions"] == 65
+    assert report["after"]["delta_ppl"]["value"] is None
     assert report["facts"][0]["erased"] is True
     assert report["checkpoint"] is None
 

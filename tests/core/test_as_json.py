@@ -16,16 +16,16 @@ from knowscope_tui.core.as_json import (
     pulled_json,
     reading_json,
     release_json,
-    report_json,
-    scores_json,
     self_test_json,
-    verify_json,
 )
 from knowscope_tui.core.checks import DictionaryCheck, SelfTest
 from knowscope_tui.core.dictionaries import CachedDictionary, Entry, EntryState, Pulled, Release, ReleaseState
-from knowscope_tui.core.edits import EditPlan, EditReport, EditSpec, FactOutcome, ParameterChange, Scores, VerifyReport
+from knowscope_tui.core.edit_json import report_json, scores_json, verify_json
+from knowscope_tui.core.edits import EditPlan, EditSpec, ParameterChange
+from knowscope_tui.core.fact_names import FactNames
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.memory import MemoryPlan, Need, Place
+from knowscope_tui.core.proof import EditReport, FactOutcome, Figure, Proof, Scores, VerifyReport
 from knowscope_tui.core.readings import Ablation, Effect, Mode, Rank, Reading, SiteReading, TokenProb, UnitReading
 from knowscope_tui.core.readings import relative_drop as drop
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
@@ -47,22 +47,22 @@ def reading(value: float) -> Reading:
 
 
 def scores(value: float | None) -> Scores:
-    rings = {} if value is None else {"unrelated": value}
-    return Scores(value, value, value, value, value, value, value, rings)
+    figure = Figure(value, 3, value, value)
+    return Scores(figure, figure, figure, figure, value, value, value, {"unrelated": figure})
 
 
 def report(value: float) -> EditReport:
-    change = ParameterChange("model.layers.0.mlp.down_proj.weight", (2, 3), 4)
+    change = ParameterChange("model.layers.0.mlp.down_proj.weight", 0, (2, 3), 4, 4)
     plan = EditPlan(EditSpec((FACT,)), 0.1, (UNIT,), (change,))
     outcome = FactOutcome(FACT, True, True, value, value, "Lyon", 1, 2)
-    return EditReport(plan, scores(value), scores(None), (outcome,), 3, applied=True)
+    return EditReport(plan, Proof(scores(value), scores(None), (outcome,), 3), applied=True)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_json_cannot_spell_becomes_null(value: float) -> None:
     assert strict(reading_json(reading(value)))["units"][0]["delta_prob"] is None
-    assert strict(scores_json(scores(value)))["reliability"] is None
-    assert strict(report_json(report(value)))["facts"][0]["p_after"] is None
+    assert strict(scores_json(scores(value)))["reliability"]["value"] is None
+    assert strict(report_json(report(value), FactNames()))["facts"][0]["p_after"] is None
     effect = Effect("p", "a", Ablation((UNIT,), Mode.SCALE, value), value, value, 1, 2, (), ())
     assert strict(effect_json(effect))["p_before"] is None
 
@@ -90,14 +90,14 @@ def test_an_effect_has_the_promised_keys_and_the_relative_drop() -> None:
 
 
 def test_edit_and_verify_have_the_promised_keys() -> None:
-    keys = {"method", "units", "positions_zeroed", "parameters", "before", "after", "facts", "checkpoint"}
+    keys = {"method", "units", "positions", "parameters", "before", "after", "facts", "checkpoint"}
     edited = report(0.5)
-    verified = VerifyReport("x", "rows", ("u",), edited.plan.parameters, edited.before, edited.after, (), 3, ())
-    for content in (strict(report_json(edited)), strict(verify_json(verified))):
+    verified = VerifyReport("x", "rows", ("u",), edited.plan.parameters, edited.proof, (), ())
+    for content in (strict(report_json(edited, FactNames())), strict(verify_json(verified, FactNames()))):
         assert content.keys() >= keys
-        assert content["positions_zeroed"] == 4
+        assert content["positions"] == 4
         assert content["after"].keys() >= {"reliability", "generalization", "locality", "delta_ppl"}
-    assert strict(verify_json(verified))["intact"] is True
+    assert strict(verify_json(verified, FactNames()))["intact"] is True
 
 
 def test_nothing_was_lost_where_there_was_nothing_to_lose() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from knowscope_tui.core.facts import Fact
-from knowscope_tui.engine.proof.evaluate import know
 from knowscope_tui.engine.generate import continuation
 from knowscope_tui.engine.model import LanguageModel, Question
+from knowscope_tui.engine.proof.evaluate import know
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ from knowscope_tui.core.readings import Ablation, Mode, Positions
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.engine.ablate import ablation_changes, measure_ablation
 from knowscope_tui.engine.answers import forward, probability
-from knowscope_tui.engine.means import mean_activations
 from knowscope_tui.engine.hooks import capture, intervene
 from knowscope_tui.engine.library import Library
+from knowscope_tui.engine.means import mean_activations
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.sites import down_proj
 from knowscope_tui.errors import UsageError

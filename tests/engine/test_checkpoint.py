@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import torch
+from knowscope_tui.engine.checkpoint import DELTA, RECORD, problems, read, save
+from knowscope_tui.engine.editing import WeightDelta, plan_edit
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -22,8 +24,6 @@ from knowscope_tui.core.edits import EditSpec
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.units import SiteKind
 from knowscope_tui.engine import checkpoint
-from knowscope_tui.engine.checkpoint import DELTA, RECORD, problems, read, save
-from knowscope_tui.engine.editing import WeightDelta, plan_edit
 from knowscope_tui.engine.hashes import sha256
 from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.library import Library, load_library

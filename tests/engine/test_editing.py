@@ -12,9 +12,12 @@ from knowscope_tui.core.edits import EditPlan, EditSpec, Method
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.engine.attribution import unit_attribution
-from knowscope_tui.engine.editing import DEFAULT_TAU2, EDITABLE_KINDS, WeightDelta, plan_edit
+from knowscope_tui.engine.deltas.change import Change
 from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.library import Library
+from knowscope_tui.engine.methods.check import EDITABLE_KINDS
+from knowscope_tui.engine.methods.plan import ZEROING, plan_edit
+from knowscope_tui.engine.methods.zeroing import DEFAULT_TAU2
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.sites import down_proj
 from knowscope_tui.errors import EditError, UsageError
@@ -38,7 +41,7 @@ def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, in
     return {name: count for name, count in counts.items() if count}
 
 
-def applied(lm: LanguageModel, deltas: list[WeightDelta]) -> dict[str, Tensor]:
+def applied(lm: LanguageModel, deltas: list[Change]) -> dict[str, Tensor]:
     """The weights with `deltas` in them; the model itself is put back."""
     journal = Journal(lm)
     journal.apply(deltas)
@@ -68,16 +71,16 @@ def contributions(lm: LanguageModel, library: Library, unit: Unit, layer: int, q
 
 
 @pytest.mark.parametrize("site", EDITABLE_KINDS, ids=str)
-@pytest.mark.parametrize("method", Method, ids=lambda method: method.value)
+@pytest.mark.parametrize("method", ZEROING, ids=lambda method: method.value)
 def test_an_edit_changes_exactly_as_many_entries_as_its_plan_says(
     lm: LanguageModel, library: Library, fact: Fact, method: Method, site: SiteKind
 ) -> None:
     before = weights(lm)
     plan, deltas = plan_edit(lm, library, EditSpec((fact,), method, site, top=4))
     after = applied(lm, deltas)
-    counted = {parameter.name: parameter.positions_zeroed for parameter in plan.parameters}
+    counted = {parameter.name: parameter.positions for parameter in plan.parameters}
     assert changed(before, after) == counted
-    assert plan.positions_zeroed == sum(counted.values()) > 0
+    assert plan.positions == sum(counted.values()) > 0
     for name in counted:
         assert name.endswith("mlp.down_proj.weight")
         touched = before[name] != after[name]
@@ -187,7 +190,7 @@ def test_rows_zeroes_whole_rows_where_the_decoder_row_is_large(
     assert [parameter.name for parameter in plan.parameters] == [f"model.layers.{writer}.mlp.down_proj.weight"]
     after = applied(lm, deltas)[f"model.layers.{writer}.mlp.down_proj.weight"]
     assert torch.equal(after == 0, rows[:, None].expand(D_MODEL, D_MLP))
-    assert plan.positions_zeroed == int(rows.sum()) * D_MLP
+    assert plan.positions == int(rows.sum()) * D_MLP
 
 
 def test_the_neurons_edit_equals_zeroing_their_columns_by_hand(
@@ -208,7 +211,7 @@ def test_the_neurons_edit_equals_zeroing_their_columns_by_hand(
             down_proj(lm.model, layer).copy_(weight)
     assert torch.equal(edited, by_hand)
     assert not torch.equal(edited, plain_logits(lm, question))
-    assert plan.positions_zeroed == len(units) * D_MODEL
+    assert plan.positions == len(units) * D_MODEL
     assert plan.units == units
 
 
@@ -218,7 +221,8 @@ def test_random_zeroes_exactly_as_many_entries_of_each_matrix_as_positions(
     spec = EditSpec((fact,), site=SiteKind.RESID_POST, top=5)
     positions, _deltas = plan_edit(lm, library, spec)
     drawn, deltas = plan_edit(lm, library, replace(spec, method=Method.RANDOM))
-    assert drawn.parameters == positions.parameters
+    counts = [(change.name, change.positions, change.zeroed) for change in drawn.parameters]
+    assert counts == [(change.name, change.positions, change.zeroed) for change in positions.parameters]
     again, same = plan_edit(lm, library, replace(spec, method=Method.RANDOM))
     assert all(torch.equal(one.indices, other.indices) for one, other in zip(deltas, same, strict=True))
     assert again.parameters == drawn.parameters
@@ -257,7 +261,7 @@ def test_the_neurons_method_takes_the_strongest_neurons(
 def test_an_edit_of_several_facts_is_the_union_of_its_facts(
     lm: LanguageModel, library: Library, facts: list[Fact]
 ) -> None:
-    def places(plan_and_deltas: tuple[EditPlan, list[WeightDelta]]) -> set[tuple[str, int]]:
+    def places(plan_and_deltas: tuple[EditPlan, list[Change]]) -> set[tuple[str, int]]:
         return {(delta.name, index) for delta in plan_and_deltas[1] for index in delta.indices.tolist()}
 
     each = [places(plan_edit(lm, library, EditSpec((fact,), top=3))) for fact in facts[:3]]
@@ -268,14 +272,14 @@ def test_an_edit_of_several_facts_is_the_union_of_its_facts(
 
 def test_answers_of_several_tokens_can_be_edited(lm: LanguageModel, library: Library, long_question: Question) -> None:
     fact = Fact(long_question.prompt, long_question.answer)
-    for method in Method:
+    for method in ZEROING:
         plan, deltas = plan_edit(lm, library, EditSpec((fact,), method, top=3))
         journal = Journal(lm)
         plain = plain_logits(lm, long_question)
         journal.apply(deltas)
         assert not torch.equal(plain_logits(lm, long_question), plain)
         journal.undo()
-        assert plan.positions_zeroed > 0
+        assert plan.positions > 0
 
 
 def test_a_second_edit_is_planned_on_the_model_as_the_first_left_it(
@@ -289,7 +293,7 @@ def test_a_second_edit_is_planned_on_the_model_as_the_first_left_it(
     second, more = plan_edit(lm, library, spec)
     assert not set(deltas[0].indices.tolist()) & set(more[0].indices.tolist())
     before = weights(lm)
-    assert sum(changed(before, applied(lm, more)).values()) == second.positions_zeroed
+    assert sum(changed(before, applied(lm, more)).values()) == second.positions
     journal.undo()
 
 

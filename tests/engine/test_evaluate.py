@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from knowscope_tui.engine.editing import plan_edit
+from knowscope_tui.engine.evaluate import Known, Snapshot, know, outcomes, perplexity, scores, take
 
 from knowscope_tui.core.edits import EditSpec, Method
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.engine import evaluate
 from knowscope_tui.engine.answers import probability
-from knowscope_tui.engine.editing import plan_edit
-from knowscope_tui.engine.evaluate import Known, Snapshot, know, outcomes, perplexity, scores, take
 from knowscope_tui.engine.generate import continuation
 from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.library import Library

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from knowscope_tui.engine.checkpoint import problems, read, save, stored_name
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -18,13 +19,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from knowscope_tui.core.edits import EditSpec, Method
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.units import Site, SiteKind, Unit
-from knowscope_tui.engine.checkpoint import problems, read, save, stored_name
+from knowscope_tui.engine.deltas.change import SparseChange
 from knowscope_tui.engine.dictionary import Spec, make_dictionary
-from knowscope_tui.engine.editing import WeightDelta, plan_edit
 from knowscope_tui.engine.families import attention_implementation, family_of, supported_model_types
 from knowscope_tui.engine.hooks import capture, intervene
 from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.library import Library
+from knowscope_tui.engine.methods.plan import ZEROING, plan_edit
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.sites import (
     check_family,
@@ -330,7 +331,7 @@ def test_positions_zeroes_the_entries_that_write_most_into_the_feature(case: Cas
     assert not zeroed[2].any()
 
 
-@pytest.mark.parametrize("method", Method, ids=lambda method: method.value)
+@pytest.mark.parametrize("method", ZEROING, ids=lambda method: method.value)
 def test_an_edit_zeroes_as_many_places_as_it_says_and_undo_restores_every_bit(case: Case, method: Method) -> None:
     library, _decoder = a_library(Site(1, SiteKind.MLP_OUT))
     unit = Unit.neuron(1, 4) if method is Method.NEURONS else Unit.feature(1, SiteKind.MLP_OUT, 4)
@@ -346,7 +347,7 @@ def test_an_edit_zeroes_as_many_places_as_it_says_and_undo_restores_every_bit(ca
     (delta,), (change,) = deltas, plan.parameters
     assert delta.shape == change.shape == tuple(pristine.shape)
     zeroed = edited != pristine
-    assert int(zeroed.sum()) == change.positions_zeroed == len(delta.indices) > 0
+    assert int(zeroed.sum()) == change.positions == len(delta.indices) > 0
     assert (edited[zeroed] == 0).all()
     zeroed = zeroed.T if case.model_type == "gpt2" else zeroed  # (d_model, d_mlp)
     if method is Method.ROWS:
@@ -425,7 +426,7 @@ def test_a_recorded_change_of_what_the_base_does_not_have_is_a_problem(
     make: Callable[[str], Case], tmp_path: Path
 ) -> None:
     case = make("llama")
-    delta = WeightDelta("model.layers.0.mlp.down_proj.weight", (32, 48), torch.tensor([0]), torch.zeros(1))
+    delta = SparseChange("model.layers.0.mlp.down_proj.weight", (32, 48), torch.tensor([0]), torch.zeros(1))
     save(str(case.folder), [delta], {}, tmp_path / "edited", lambda doing, fraction: None)
     found = problems(read(tmp_path / "edited"), str(make("gpt2").folder))
     assert "The base has no parameter 'model.layers.0.mlp.down_proj.weight'." in found

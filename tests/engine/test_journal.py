@@ -10,10 +10,11 @@ import torch
 from knowscope_tui.core.edits import EditSpec, Method
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.units import SiteKind
-from knowscope_tui.engine.editing import WeightDelta, plan_edit
+from knowscope_tui.engine.deltas.change import SparseChange
 from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.library import Library, load_library
 from knowscope_tui.engine.loading import load_model
+from knowscope_tui.engine.methods.plan import ZEROING, plan_edit
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.errors import EditError
 from tests.tiny import bits
@@ -29,7 +30,7 @@ def opened(
     return lm, load_library(lm, sources.items())
 
 
-@pytest.mark.parametrize("method", Method, ids=lambda method: method.value)
+@pytest.mark.parametrize("method", ZEROING, ids=lambda method: method.value)
 def test_undo_restores_every_bit(opened: tuple[LanguageModel, Library], facts: list[Fact], method: Method) -> None:
     lm, library = opened
     before = bits(lm.model)
@@ -70,8 +71,8 @@ def test_the_total_of_several_edits_is_what_stands_in_the_model(
     lm, _library = opened
     journal = Journal(lm)
     pristine = lm.model.get_parameter(NAME).detach().clone()
-    first = WeightDelta(NAME, tuple(pristine.shape), torch.tensor([1, 5, 9]), torch.tensor([0.5, 0.25, 0.0]))
-    second = WeightDelta(NAME, tuple(pristine.shape), torch.tensor([5, 700]), torch.tensor([0.0, -1.0]))
+    first = SparseChange(NAME, tuple(pristine.shape), torch.tensor([1, 5, 9]), torch.tensor([0.5, 0.25, 0.0]))
+    second = SparseChange(NAME, tuple(pristine.shape), torch.tensor([5, 700]), torch.tensor([0.0, -1.0]))
     journal.apply([first])
     journal.apply([second])
     (total,) = journal.total()
@@ -98,6 +99,6 @@ def test_an_edit_in_memory_leaves_the_files_that_the_model_is_mapped_from_alone(
     files = {path: path.read_bytes() for path in tiny_folder.glob("*.safetensors")}
     assert str(tiny_folder) in Path("/proc/self/maps").read_text(), "the weights are mapped, which is what is tested"
     shape = tuple(lm.model.get_parameter(NAME).shape)
-    Journal(lm).apply([WeightDelta(NAME, shape, torch.arange(100), torch.full((100,), 7.0))])
+    Journal(lm).apply([SparseChange(NAME, shape, torch.arange(100), torch.full((100,), 7.0))])
     assert bool((lm.model.get_parameter(NAME).flatten()[:100] == 7).all())
     assert {path: path.read_bytes() for path in files} == files

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import knowscope_tui
-from knowscope_tui.core.as_json import report_json, verify_json
+from knowscope_tui.core.edit_json import report_json, verify_json
 from knowscope_tui.core.edits import EditSpec, Method
+from knowscope_tui.core.fact_names import FactNames
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.readings import Ablation, Mode, Positions, Rank
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
@@ -152,7 +153,7 @@ def test_an_edit_is_applied_measured_and_undone(scope: Scope, facts: list[Fact])
     assert scope.undo() == 0
     assert not scope.unsaved
     assert scope.ablate(fact.prompt, fact.answer).p_before == before
-    json.dumps(report_json(report), allow_nan=False)
+    json.dumps(report_json(report, FactNames()), allow_nan=False)
 
 
 def test_a_dry_run_measures_the_same_and_changes_nothing(scope: Scope, facts: list[Fact]) -> None:

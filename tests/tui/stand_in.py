@@ -8,17 +8,30 @@ from dataclasses import dataclass, field, replace
 
 from knowscope_tui.core.checks import DictionaryCheck, SelfTest
 from knowscope_tui.core.edits import (
+    Conflict,
     EditPlan,
-    EditReport,
     EditSpec,
-    FactOutcome,
+    Frontier,
+    FrontierPoint,
+    JournalEntry,
+    JournalState,
     Method,
     ParameterChange,
-    SavedCheckpoint,
-    Scores,
+    UnitChange,
 )
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.memory import MemoryPlan, Need, Place
+from knowscope_tui.core.proof import (
+    Control,
+    EditReport,
+    FactOutcome,
+    Figure,
+    Leak,
+    LeakResult,
+    LeakTest,
+    Proof,
+    Scores,
+)
 from knowscope_tui.core.readings import (
     Ablation,
     Effect,
@@ -32,6 +45,7 @@ from knowscope_tui.core.readings import (
     UnitReading,
     UnitSet,
 )
+from knowscope_tui.core.saved import Placed, PlannedFile, SavedCheckpoint, SavePlan
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.errors import DictionaryError, KnowscopeError, PromptError, SaveError
 from knowscope_tui.session import protocol
@@ -189,8 +203,14 @@ class StandIn:
     """The `Handler` of the tests. `gate` holds requests of the named types until it is opened."""
 
     requests: list[protocol.Request] = field(default_factory=list)
-    edits: int = 0
-    saved: int = 0
+    journal: list[JournalEntry] = field(default_factory=list)
+    undone: list[JournalEntry] = field(default_factory=list)
+    applied: int = 0
+    """Edits that were ever applied."""
+    saved: tuple[int, ...] = ()
+    """Numbers of the edits in force that the last checkpoint holds."""
+    conflicting: bool = False
+    """Whether an edit conflicts with one that is applied."""
     gate: threading.Event = field(default_factory=threading.Event)
     gated: tuple[type[protocol.Request], ...] = ()
     folders: set[str] = field(default_factory=lambda: {"./there-already"})
@@ -238,15 +258,35 @@ class StandIn:
                 self._edit(request, spec, post, check, applied=False)
             case protocol.ApplyEdit(spec=spec):
                 self._edit(request, spec, post, check, applied=True)
+            case protocol.FindFrontier(spec=spec):
+                self._frontier(request, spec, post, check)
             case protocol.Undo():
-                self.edits -= 1
-                post(protocol.Undone(request.revision, self.edits, self.unsaved))
+                self.undone.append(self.journal.pop())
+                self._changed(request, post)
+            case protocol.Redo(number=number):
+                at = next((i for i, entry in enumerate(self.undone) if entry.number == number), -1)
+                self.journal.append(self.undone.pop(at))
+                self._changed(request, post)
+            case protocol.SwitchEdit(number=number, on=on):
+                self.journal = [replace(entry, on=on) if entry.number == number else entry for entry in self.journal]
+                self._changed(request, post)
+            case protocol.PlanSave():
+                post(protocol.SavePlanned(request.revision, self._save_plan(request.folder)))
             case protocol.Save():
                 self._save(request, post)
 
     @property
-    def unsaved(self) -> bool:
-        return self.edits > 0 and self.edits != self.saved
+    def in_force(self) -> tuple[int, ...]:
+        return tuple(entry.number for entry in self.journal if entry.on)
+
+    @property
+    def edits(self) -> int:
+        return len(self.in_force)
+
+    def _changed(self, request: protocol.Request, post: Post) -> None:
+        unsaved = bool(self.in_force) and self.in_force != self.saved
+        journal = JournalState(tuple(self.journal), tuple(self.undone), unsaved)
+        post(protocol.JournalChanged(request.revision, journal))
 
     def _use(self, request: protocol.UseDictionaries, post: Post) -> None:
         post(protocol.Progress(request.revision, "Opening dictionaries", 0.5))
@@ -372,38 +412,133 @@ class StandIn:
         post(protocol.AblationMeasured(request.revision, whole, final=True))
 
     def plan(self, spec: EditSpec) -> EditPlan:
-        tau2 = spec.tau2 if spec.tau2 is not None else 0.05 if spec.method is Method.POSITIONS else 0.3
-        zeroed = int(128 * 512 * 0.02 * (1 - tau2) ** 4) + 1
+        tau2 = None
+        if spec.method.has_tau2:
+            tau2 = spec.tau2 if spec.tau2 is not None else 0.05 if spec.method is Method.POSITIONS else 0.3
+        changed = int(128 * 512 * 0.02 * (1 - (tau2 or 0.0)) ** 4) + 1
         units = spec.units or tuple(Unit.feature(3, spec.site, number) for number in range(spec.top))
+        by_layer = {layer: changed // (1 + 5 - layer) for layer in range(3, 6)}
         changes = tuple(
-            ParameterChange(f"model.layers.{layer}.mlp.down_proj.weight", (128, 512), zeroed // (1 + 5 - layer))
-            for layer in range(3, 6)
+            ParameterChange(
+                f"model.layers.{layer}.mlp.down_proj.weight",
+                layer,
+                (128, 512),
+                positions,
+                positions if spec.method.has_tau2 else 0,
+                rank=8 if spec.method is Method.PRECISE else None,
+                relative_norm=0.004 * (layer - 2),
+            )
+            for layer, positions in by_layer.items()
         )
-        return EditPlan(spec, tau2, units, changes)
+        reach = tuple(
+            UnitChange(unit, {layer: positions // (1 + at) for layer, positions in by_layer.items()})
+            for at, unit in enumerate(units)
+        )
+        conflicts = (Conflict(spec.facts[0], FACTS[1], 0.97, 1),) if self.conflicting else ()
+        return EditPlan(spec, tau2, units, changes, self.info.parameters, reach, conflicts=conflicts)
+
+    def _frontier(self, request: protocol.Request, spec: EditSpec, post: Post, check: Callable[[], None]) -> None:
+        points: list[FrontierPoint] = []
+        for step in range(8):
+            self._wait(check)
+            tau2 = 0.64 / 2**step
+            gone, kept = min(1.0, 0.1 + 0.2 * step), min(1.0, 1.18 - 0.03 * step)
+            within = gone >= spec.limits.min_reliability and kept >= spec.limits.min_locality
+            plan = self.plan(replace(spec, tau2=tau2))
+            rings = {"same subject": kept - 0.02, "same relation": kept - 0.04, "unrelated": kept}
+            points.append(FrontierPoint(tau2, plan.positions, gone, 1 - gone, kept, 0.001 * step, rings, within))
+            meeting = [at for at, point in enumerate(points) if point.meets]
+            frontier = Frontier(spec.limits, tuple(points), meeting[0] if meeting else None)
+            post(protocol.FrontierGrown(request.revision, frontier, final=step == 7))
 
     def _edit(
-        self, request: protocol.Request, spec: EditSpec, post: Post, check: Callable[[], None], *, applied: bool
+        self,
+        request: protocol.PreviewEdit | protocol.ApplyEdit,
+        spec: EditSpec,
+        post: Post,
+        check: Callable[[], None],
+        *,
+        applied: bool,
     ) -> None:
         for step, doing in enumerate(("Planning", "Measuring before", "Measuring after")):
             check()
             post(protocol.Progress(request.revision, doing, step / 3))
-        rings = {"same subject": 1.0, "same relation": 0.97, "unrelated": 0.99}
-        before = Scores(0.0, 0.0, 1.0, 0.0, 0.981, 0.94, 0.97, {})
-        after = Scores(1.0, 2 / 3, 0.98, 0.002, 0.011, 0.21, 0.95, rings)
-        outcome = FactOutcome(spec.facts[0], True, True, 0.981, 0.011, " [i]Lyon[/i]", 2, 3)
-        self.edits += applied
-        report = EditReport(self.plan(spec), before, after, (outcome,), 118, applied)
-        post(protocol.EditMeasured(request.revision, report, self.edits, self.unsaved))
+        report = self.report(spec, applied=applied)
+        if applied:
+            self.applied += 1
+            names = tuple(fact.id or "a hash" for fact in spec.facts)
+            positions = report.plan.positions
+            self.journal.append(JournalEntry(self.applied, spec.method.value, names, positions, True, 1.0))
+            self.undone.clear()
+            report = replace(report, number=self.applied)
+        post(protocol.EditMeasured(request.revision, report))
+        if applied:
+            self._changed(request, post)
+        if request.leaks:
+            for number, test in enumerate(LeakTest, start=1):
+                self._wait(check)
+                post(protocol.LeakTested(request.revision, leak_result(test, spec.facts), number, len(LeakTest)))
+
+    def report(self, spec: EditSpec, *, applied: bool) -> EditReport:
+        rings = {
+            "same subject": Figure(1.0, 3, 1.0, 1.0),
+            "same relation": Figure(0.97, 35, 0.91, 1.0),
+            "unrelated": Figure(0.99, 80, 0.96, 1.0),
+        }
+        number = len(spec.facts)
+        kept = Figure(0.98, 118, 0.95, 1.0)
+        before = Scores(Figure(0.0, number), Figure(0.0, 3), Figure(1.0, 118), Figure(0.0, 200), 0.981, 0.94, 0.97)
+        after = Scores(
+            Figure(1.0, number, 1.0, 1.0),
+            Figure(2 / 3, 3, 0.33, 1.0),
+            kept,
+            Figure(0.002, 200, -0.001, 0.005),
+            0.011,
+            0.21,
+            0.95,
+            rings,
+        )
+        drawn = replace(after, reliability=Figure(0.0, number, 0.0, 0.0), generalization=Figure(0.0, 3, 0.0, 0.0))
+        outcomes = tuple(FactOutcome(fact, True, True, 0.981, 0.011, " [i]Lyon[/i]", 2, 3) for fact in spec.facts)
+        plan = self.plan(spec)
+        control = Control("random", plan.positions, drawn)
+        return EditReport(plan, Proof(before, after, outcomes, 118, control=control), applied)
+
+    def _save_plan(self, folder: str) -> SavePlan:
+        files = (
+            PlannedFile("model-00001-of-00002.safetensors", Placed.LINKED, 4_988_025_760, 0),
+            PlannedFile("tokenizer.json", Placed.LINKED, 17_525_357, 0),
+            PlannedFile("model-00002-of-00002.safetensors", Placed.EDITED, 240_691_728, 240_691_728),
+            PlannedFile("README.md", Placed.WRITTEN, 3_100, 3_100),
+            PlannedFile("knowscope_edit.json", Placed.WRITTEN, 5_400, 5_400),
+        )
+        if folder in self.folders:
+            return SavePlan(folder, (), 0, f"The folder {folder!r} exists.", "Name one that does not exist yet.")
+        return SavePlan(folder, files, 51_000_000_000)
 
     def _save(self, request: protocol.Save, post: Post) -> None:
-        if request.folder in self.folders:
-            raise SaveError(f"The folder {request.folder!r} exists.", "Name one that does not exist yet.")
+        plan = self._save_plan(request.folder)
+        if plan.problem:
+            raise SaveError(plan.problem, plan.hint)
         for fraction in (0.2, 0.9):
             post(protocol.Progress(request.revision, "Writing the weights", fraction))
         self.folders.add(request.folder)
-        self.saved = self.edits
+        self.saved = self.in_force
         names = tuple(f"model.layers.{layer}.mlp.down_proj.weight" for layer in range(3, 6))
-        post(protocol.Saved(request.revision, SavedCheckpoint(request.folder, 8_912_345, names)))
+        repo = request.options.push_to_hub
+        pushed = f"https://huggingface.co/{repo}" if repo else None
+        saved = SavedCheckpoint(request.folder, plan.total, names, plan.files, pushed)
+        post(protocol.Saved(request.revision, saved))
+
+
+def leak_result(test: LeakTest, facts: tuple[Fact, ...]) -> LeakResult:
+    """What a test finds of each fact: sampling and the logit lens see something of the first."""
+    leaking = test in (LeakTest.SAMPLED, LeakTest.LOGIT_LENS)
+    tried = 0 if test is LeakTest.SPELLED else 100 if test is LeakTest.SAMPLED else 6
+    leaks = tuple(
+        Leak(fact, tried, 2 if leaking and not at else 0, leaking and not at) for at, fact in enumerate(facts)
+    )
+    return LeakResult(test, leaks, 0.4, f"{tried} tried for each fact")
 
 
 __all__ = ["FACTS", "INFO", "Ablation", "Family", "StandIn", "delta_prob"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,8 +36,7 @@ Applied = Sequence[tuple[int, Sequence[Fact]]]
 """Edits in force: number in the journal, facts."""
 
 
-@dataclass(frozen=True)
-class Planned:
+class Planned(NamedTuple):
     """A plan with the changes that carry it out."""
 
     plan: EditPlan
@@ -71,7 +71,7 @@ def plan_edit(
         planned = _optimised(lm, library, spec, material, on_progress)
     if not planned.changes:
         raise EditError("This edit changes no weight.", "Lower τ2, or name more units.")
-    return replace(planned, plan=replace(planned.plan, conflicts=found, seconds=time.perf_counter() - start))
+    return planned._replace(plan=replace(planned.plan, conflicts=found, seconds=time.perf_counter() - start))
 
 
 def outline(lm: LanguageModel, library: Library, spec: EditSpec, applied: Applied = ()) -> EditPlan:

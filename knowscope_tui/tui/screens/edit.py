@@ -1,65 +1,46 @@
-"""The edit screen: from units to a change of the weights, counted while it is chosen and measured before it is made."""
+"""The edit screen: from units to a change of the weights, planned while it is chosen and measured before it is made."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Button, Static, TabbedContent, TabPane
+from textual.widgets import Button, Static
 
+from knowscope_tui.core.edits import EditPlan, EditSpec
 from knowscope_tui.core.facts import Fact
-from knowscope_tui.core.proof import EditReport
-from knowscope_tui.session.protocol import (
-    ApplyEdit,
-    EditMeasured,
-    EditPlanned,
-    Event,
-    Failed,
-    FindFrontier,
-    FrontierGrown,
-    JournalChanged,
-    LeakTested,
-    PlanEdit,
-    PreviewEdit,
-    Progress,
-    Redo,
-    Request,
-    Stopped,
-    SwitchEdit,
-    Undo,
-)
-from knowscope_tui.text import count, visible
+from knowscope_tui.session.protocol import EditPlanned, Event, Failed, PlanEdit
+from knowscope_tui.text import count, cut, visible
 from knowscope_tui.tui.desk import Desk
-from knowscope_tui.tui.messages import EditChosen, EntrySwitched, FrontierMoved, InputLeft, LeakMarked
+from knowscope_tui.tui.editing import Editor
+from knowscope_tui.tui.messages import EditChosen, EntrySwitched, FrontierMoved, InputLeft
 from knowscope_tui.tui.microscope import Microscope
 from knowscope_tui.tui.widgets.common import KeyBar
 from knowscope_tui.tui.widgets.edit_form import EditForm
+from knowscope_tui.tui.widgets.edit_panes import PANES, EditPanes
 from knowscope_tui.tui.widgets.frontier import FrontierPlot
-from knowscope_tui.tui.widgets.journal import JournalTable
-from knowscope_tui.tui.widgets.leaks import LeaksTable
-from knowscope_tui.tui.widgets.report import report_lines
-
-_WORK = ("preview", "apply", "journal")
 
 
 class EditScreen(Screen[None]):
-    """Chooses, counts, previews, applies and undoes an edit of the fact in view."""
+    """Chooses, plans, previews, applies, proves, switches and undoes edits of the fact in view and its like."""
 
     CSS_PATH = "edit.tcss"
     AUTO_FOCUS = "#tau2"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "preview", "preview", id="edit.preview", tooltip="Measure the edit without keeping it."),
         Binding("a", "apply", "apply", id="edit.apply", tooltip="Change the model in memory, and measure."),
+        Binding("f", "find", "find τ2", id="edit.find", tooltip="Look for the τ2 that meets the limits (auto)."),
+        Binding("v", "view(1)", "next view", id="edit.view", tooltip="Go to the next tab: plan, frontier, figures …"),
+        Binding("V", "view(-1)", "view before", id="edit.view.before", show=False, tooltip="Go to the tab before."),
+        Binding("l", "leaks", "leak tests", id="edit.leaks", tooltip="Run leak tests with preview and apply, or not."),
         Binding("u", "undo", "undo", id="edit.undo", tooltip="Take the last edit back, bit for bit."),
-        Binding("r", "redo", "redo", id="edit.redo", tooltip="Make the undone edit again, after all others."),
-        Binding("f", "frontier", "frontier", id="edit.frontier", tooltip="Measure erasure against damage over τ2."),
-        Binding("l", "leaks", "leak tests", id="edit.leaks", tooltip="Preview the edit with its leak tests."),
+        Binding("r", "redo", "redo", id="edit.redo", tooltip="Bring the last undone edit back, bit for bit."),
         Binding("d", "default", "default τ2", id="edit.default", tooltip="Go back to the method's own τ2."),
         Binding("escape", "back", "stop / back", id="edit.back", tooltip="Stop what runs; otherwise go back."),
         Binding("question_mark", "app.help", "help", id="edit.help", tooltip="Show every key and every word."),
@@ -68,186 +49,158 @@ class EditScreen(Screen[None]):
     def __init__(self, desk: Desk, scope: Microscope, fact: Fact) -> None:
         super().__init__(id="edit")
         self._desk, self._scope, self._fact = desk, scope, fact
-        self._units = tuple(scope.off)
+        self.editor = Editor(desk, scope, self)
+        self.plan: EditPlan | None = None
+        self._confirmed: EditSpec | None = None
 
     def compose(self) -> ComposeResult:
-        yield Static(self._title(), id="edit-title")
-        yield EditForm(self._fact, self._units, self._scope.info)
-        with TabbedContent(id="edit-result", initial="tab-figures"):
-            with TabPane("Figures", id="tab-figures"), VerticalScroll(can_focus=False):
-                yield Static("", id="report")
-            with TabPane("Frontier", id="tab-frontier"):
-                yield FrontierPlot()
-            with TabPane("Leaks", id="tab-leaks"):
-                yield LeaksTable()
-                yield Static("", id="leak-detail")
-            with TabPane("Journal", id="tab-journal"):
-                yield JournalTable()
+        yield Static("", id="edit-title")
+        yield EditForm(self._scope.related(self._fact), tuple(self._scope.off), self._scope.info)
+        yield EditPanes()
         with Horizontal(id="edit-buttons"):
             yield Button("Preview", id="preview", variant="primary", compact=True)
             yield Button("Apply", id="apply", variant="warning", compact=True)
+            yield Button("Find τ2", id="find", compact=True)
             yield Button("Undo", id="undo", compact=True)
             yield Button("Close", id="close", compact=True)
             yield Static("", id="edit-state")
         yield KeyBar()
 
     def on_mount(self) -> None:
-        self.query_one("#edit-result").border_title = "What it does"
-        self.query_one(FrontierPlot).show_nothing("f measures erasure against damage over τ2.")
-        self.query_one(JournalTable).show(self._scope.journal)
-        self.query_one("#report", Static).update(
-            Content.styled("Preview measures the edit and takes it back; Apply keeps it in memory.", "$muted")
-        )
-        self._ask_plan()
+        self.panes.show_journal(self._scope.journal)
+        self.panes.show_leaks_wanted(self.editor.leaks)
+        self.panes.query_one(FrontierPlot).show_nothing("f looks for the τ2 that meets the limits.")
+        self.ask_plan()
+
+    @property
+    def form(self) -> EditForm:
+        return self.query_one(EditForm)
+
+    @property
+    def panes(self) -> EditPanes:
+        return self.query_one(EditPanes)
 
     def _title(self) -> Content:
+        facts = self.form.facts
+        first = facts[0]
+        prompt, answer = cut(visible(first.prompt), 34), cut(visible(first.answer), 20)
+        if len(facts) > 1:
+            words = (f"  erase {count(len(facts), 'fact')}, “{prompt} {answer}” and its like",)
+            return Content.assemble((" edit ", "bold $primary reverse"), *words)
+        target = cut(visible(first.target_new), 20)
+        makes = (" becomes ", (target, "bold $success")) if target else ()
         return Content.assemble(
             (" edit ", "bold $primary reverse"),
-            "  erase “",
-            (visible(self._fact.prompt), "bold"),
+            "  change “" if target else "  erase “",
+            (prompt, "bold"),
             " ",
-            (visible(self._fact.answer), "bold $warning"),
-            "” from the weights",
+            (answer, "bold $warning"),
+            "” in the weights" if target else "” from the weights",
+            *makes,
         )
 
     # --- planning ---------------------------------------------------------------------------------------------------
 
-    @property
-    def _form(self) -> EditForm:
-        return self.query_one(EditForm)
-
     @on(EditChosen)
-    def _ask_plan(self) -> None:
-        spec = self._form.spec()
+    def ask_plan(self) -> None:
+        """Asks what is chosen anew. A frontier that was measured for other choices is shown no longer."""
+        self.query_one("#edit-title", Static).update(self._title())
+        self.plan = None
+        spec = self.form.spec()
+        self.editor.frontier_fits(spec)
         if spec is None:
             self._desk.drop("plan")
-            self._form.show_problem(self._form.problem)
+            self.panes.show_problem(self.form.problem)
             return
         self._desk.ask("plan", lambda revision: PlanEdit(revision, spec), self._hear_plan, "Counting positions")
 
     def _hear_plan(self, event: Event) -> None:
         if isinstance(event, EditPlanned):
-            info = self._scope.info
-            self._form.show_plan(event.plan, info.n_layers if info is not None else 0)
-            self.query_one(FrontierPlot).aim(event.plan.tau2)
+            self.plan = event.plan
+            self.form.show_plan(event.plan)
+            self.panes.show_plan(event.plan, self._scope.info.n_layers if self._scope.info is not None else 1)
         elif isinstance(event, Failed):
-            self._form.show_problem(f"{event.what} {event.hint}".strip())
+            self.panes.show_problem(f"{event.what} {event.hint}".strip())
 
     def action_raise_tau2(self, step: int) -> None:
-        self._form.raise_tau2(step)
+        self.form.raise_tau2(step)
 
     def action_default(self) -> None:
-        self._form.clear_tau2()
+        self.form.clear_tau2()
+
+    @on(FrontierMoved)
+    def _move_tau2(self, message: FrontierMoved) -> None:
+        self.editor.moved = True
+        self.form.set_tau2(message.tau2)
 
     # --- working ----------------------------------------------------------------------------------------------------
 
-    @property
-    def _working(self) -> str | None:
-        return next((slot for slot in _WORK if self._desk.asking(slot)), None)
-
-    def _start(self, slot: str, doing: str, *, leaks: bool = False) -> None:
-        spec = self._form.spec()
-        if self._working:
-            self.notify("One thing at a time: escape stops what runs.", severity="warning", markup=False)
+    def _ready(self) -> EditSpec | None:
+        """What is chosen, where it can be worked on at once; otherwise says why not."""
+        spec = self.form.spec()
+        if self.editor.working is not None:
+            self.warn("One thing at a time: escape stops what runs.")
         elif spec is None:
-            self.notify(self._form.problem or "Choose units and a method first.", severity="warning", markup=False)
+            self.warn(self.form.problem)
         else:
-            request = PreviewEdit if slot == "preview" else ApplyEdit
-            self._say(f"◌ {doing}…  escape stops it", "$warning")
-            self.query_one(LeaksTable).begin(asked=leaks)
-            self._desk.ask(slot, lambda revision: request(revision, spec, leaks=leaks), self._hear_work, doing)
+            return spec
+        return None
 
     def action_preview(self) -> None:
-        self._start("preview", "Previewing")
+        spec = self._ready()
+        if spec is not None:
+            self.editor.preview(spec)
 
     def action_apply(self) -> None:
-        self._start("apply", "Applying")
+        spec = self._ready()
+        if spec is None:
+            return
+        if self.plan is None:
+            self.warn("The edit is still being planned. Press a again in a moment.")
+        elif self.plan.conflicts and self._confirmed != spec:
+            self._confirmed = spec
+            self.panes.go("plan")
+            self.say(f"! {count(len(self.plan.conflicts), 'conflict')}: apply again if it is meant", "$warning")
+        else:
+            self._confirmed = None
+            self.editor.apply(spec)
+
+    def action_find(self) -> None:
+        spec = self._ready()
+        if spec is None:
+            return
+        if spec.method.has_tau2:
+            self.panes.go("frontier")
+            self.editor.find(replace(spec, tau2=None))
+        else:
+            self.warn(f"{spec.method.value} has no threshold, so there is no frontier to look along.")
 
     def action_leaks(self) -> None:
-        self._start("preview", "Previewing with leak tests", leaks=True)
+        self.editor.leaks = not self.editor.leaks
+        self.panes.show_leaks_wanted(self.editor.leaks)
+        self.panes.go("leaks")
 
     def action_undo(self) -> None:
-        if self._scope.edits:
-            self._ask_journal(Undo, "Undoing the last edit")
-        else:
-            self.notify("There is no edit to undo. Apply one first.", severity="warning", markup=False)
+        self.editor.undo()
 
     def action_redo(self) -> None:
-        if self._scope.journal.undone:
-            self._ask_journal(Redo, "Making the undone edit again")
-        else:
-            self.notify("There is no undone edit. Undo one first.", severity="warning", markup=False)
+        self.editor.redo()
 
     @on(EntrySwitched)
-    def _switch(self, event: EntrySwitched) -> None:
-        entry = event.entry
-        if entry in self._scope.journal.undone:
-            self._ask_journal(lambda revision: Redo(revision, entry.number), f"Making edit {entry.number} again")
-        else:
-            doing = f"Switching edit {entry.number} {'off' if entry.on else 'on'}"
-            self._ask_journal(lambda revision: SwitchEdit(revision, entry.number, not entry.on), doing)
+    def _switch(self, message: EntrySwitched) -> None:
+        self.editor.switch(message.entry)
 
-    def _ask_journal(self, request: Callable[[int], Request], doing: str) -> None:
-        if self._working:
-            self.notify("One thing at a time: escape stops what runs.", severity="warning", markup=False)
-        else:
-            self._desk.ask("journal", request, self._hear_work, doing)
+    def action_view(self, step: int) -> None:
+        at = PANES.index(self.panes.pane)
+        self.panes.go(PANES[(at + step) % len(PANES)])
 
-    # --- the frontier -----------------------------------------------------------------------------------------------
+    # --- saying -----------------------------------------------------------------------------------------------------
 
-    def action_frontier(self) -> None:
-        spec = self._form.spec()
-        if spec is None:
-            self.notify(self._form.problem or "Choose units and a method first.", severity="warning", markup=False)
-            return
-        self.query_one(TabbedContent).active = "tab-frontier"
-        self.query_one(FrontierPlot).show_nothing("◌ measuring the first point…")
-        self._desk.ask("frontier", lambda revision: FindFrontier(revision, spec), self._hear_frontier, "Measuring")
+    def warn(self, text: str) -> None:
+        self.notify(visible(text), severity="warning", markup=False)
 
-    def _hear_frontier(self, event: Event) -> None:
-        plot = self.query_one(FrontierPlot)
-        if isinstance(event, FrontierGrown):
-            plot.show(event.frontier, final=event.final)
-        elif isinstance(event, Failed):
-            plot.show_nothing(f"{event.what} {event.hint}".strip())
-
-    @on(FrontierMoved)
-    def _tau2_moved(self, event: FrontierMoved) -> None:
-        self._form.put_tau2(event.tau2)
-
-    @on(LeakMarked)
-    def _leak_marked(self) -> None:
-        self.query_one("#leak-detail", Static).update(self.query_one(LeaksTable).detail())
-
-    def _hear_work(self, event: Event) -> None:
-        match event:
-            case Progress(doing=doing, fraction=fraction):
-                done = "…" if fraction is None else f" {fraction * 100:.0f} %"
-                self._say(f"◌ {visible(doing)}{done}  escape stops it", "$warning")
-            case EditMeasured(report=report):
-                self._measured(report)
-            case LeakTested(result=result):
-                self.query_one(TabbedContent).active = "tab-leaks"
-                self.query_one(LeaksTable).add(result)
-            case JournalChanged(journal=journal):
-                self._say(f"● {count(journal.on, 'edit')} in force", "$success")
-                self._scope.journal_is(journal)
-                self.query_one(JournalTable).show(journal)
-                self._ask_plan()
-            case Stopped():
-                self._say("● stopped; the model is unchanged", "$warning")
-            case Failed():
-                self._say("✗ failed", "$error")
-                self.notify(visible(f"{event.what} {event.hint}".strip()), severity="error", timeout=10, markup=False)
-
-    def _measured(self, report: EditReport) -> None:
-        self.query_one("#report", Static).update(report_lines(report))
-        self.query_one(LeaksTable).end()
-        self.query_one("#edit-result").border_title = "What it did" if report.applied else "What it would do"
-        self._say("● applied in memory; not saved yet" if report.applied else "● previewed", "$success")
-
-    def _say(self, text: str, style: str) -> None:
-        self.query_one("#edit-state", Static).update(Content.styled(text, style))
+    def say(self, text: str, style: str) -> None:
+        self.query_one("#edit-state", Static).update(Content.styled(visible(text), style))
 
     @on(Button.Pressed)
     async def _pressed(self, event: Button.Pressed) -> None:
@@ -256,9 +209,6 @@ class EditScreen(Screen[None]):
     @on(InputLeft)
     def action_back(self) -> None:
         """Stops what runs; otherwise goes back to the main screen."""
-        working = self._working
-        if working is not None:
-            self._desk.cancel(working)
-        else:
+        if not self.editor.stop():
             self._desk.drop("plan")
             self.dismiss(None)
