@@ -49,7 +49,9 @@ The edit may use the edit_prompts; the paraphrases are only measured on."""
     type=click.Choice(METHODS),
     default="positions",
     show_default=True,
-    help="positions and rows are FeatureEdit; precise and refined are for many facts; the rest are for comparison.",
+    metavar="METHOD",
+    help=f"{', '.join(METHODS[:-1])} or {METHODS[-1]}: the first two are FeatureEdit, precise and refined are for many "
+    "facts, the rest are for comparison.",
 )
 @click.option(
     "--site",

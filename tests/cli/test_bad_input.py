@@ -59,7 +59,6 @@ UNIT = ["--unit", "0.resid_post.f1"]
         (["edit", "--prompt", PROMPT], "--prompt and --answer belong together."),
         (["edit", *FACT, "--out", "x", "--dry-run"], "--dry-run saves nothing."),
         (["edit", *FACT, "--site", "nowhere"], "There is no site called 'nowhere'."),
-        (["verify", "edited"], "Missing option '--facts'."),
         (["open", "a", "--model", "b"], "The model is named twice."),
         (["demo", "facts", "--relation", "none"], "There is no relation 'none' among these facts."),
     ],

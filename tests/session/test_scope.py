@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 import knowscope_tui
 from knowscope_tui.core.edit_json import report_json, verify_json
-from knowscope_tui.core.edits import EditSpec, Method
+from knowscope_tui.core.edits import EditPlan, EditSpec, Method
 from knowscope_tui.core.fact_names import FactNames
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.readings import Ablation, Mode, Positions, Rank
@@ -147,9 +148,9 @@ def test_an_edit_is_applied_measured_and_undone(scope: Scope, facts: list[Fact])
     report = scope.edit([fact], site=SiteKind.RESID_POST, neighbors=facts)
     assert (report.applied, scope.edits, scope.unsaved) == (True, 1, True)
     after = scope.ablate(fact.prompt, fact.answer).p_before
-    assert (report.facts[0].p_before, report.facts[0].p_after) == pytest.approx((before, after), abs=1e-6)
-    assert report.facts[0].p_before != report.facts[0].p_after
-    assert report.neighbors == len(facts) - 1, "the edited fact is no neighbor of itself"
+    assert (report.proof.facts[0].p_before, report.proof.facts[0].p_after) == pytest.approx((before, after), abs=1e-6)
+    assert report.proof.facts[0].p_before != report.proof.facts[0].p_after
+    assert report.proof.neighbors == len(facts) - 1, "the edited fact is no neighbor of itself"
     assert scope.undo() == 0
     assert not scope.unsaved
     assert scope.ablate(fact.prompt, fact.answer).p_before == before
@@ -162,8 +163,12 @@ def test_a_dry_run_measures_the_same_and_changes_nothing(scope: Scope, facts: li
     assert bits(scope._lm.model) == model_before
     assert (scope.edits, dry.applied) == (0, False)
     wet = scope.edit([facts[0]], neighbors=facts)
-    assert (wet.before, wet.after, wet.facts) == (dry.before, dry.after, dry.facts)
-    assert wet.plan == dry.plan == scope_plan_of(scope, dry.plan.spec)
+    assert wet.proof == dry.proof
+    assert timeless(wet.plan) == timeless(dry.plan) == timeless(scope_plan_of(scope, dry.plan.spec))
+
+
+def timeless(plan: EditPlan) -> EditPlan:
+    return replace(plan, seconds=0.0)
 
 
 def scope_plan_of(scope: Scope, spec: EditSpec) -> Any:
@@ -232,23 +237,26 @@ def test_a_saved_edit_verifies_against_its_base_with_the_same_scores(
 ) -> None:
     edited = scope.edit(facts[:2], site=SiteKind.RESID_POST, top=5, neighbors=facts)
     told: list[float | None] = []
-    saved = scope.save(tmp_path / "edited [bold]", lambda doing, fraction: told.append(fraction))
+    saved = scope.save(tmp_path / "edited [bold]", on_progress=lambda doing, fraction: told.append(fraction or 0.0))
     assert told == sorted(told, key=lambda fraction: fraction or 0.0)
     verified = knowscope_tui.verify_checkpoint(Path(saved.folder), facts[:2], facts, device="cpu")
     assert verified.intact
     assert verified.method == "positions"
     assert verified.units == tuple(str(unit) for unit in edited.plan.units)
-    assert verified.parameters == edited.plan.parameters
-    assert verified.after.reliability == edited.after.reliability
-    assert verified.after.locality == edited.after.locality
-    assert verified.after.p_answer == pytest.approx(edited.after.p_answer, abs=1e-6)
-    assert verified.after.delta_ppl == pytest.approx(edited.after.delta_ppl, abs=1e-5)
-    assert verified.neighbors == edited.neighbors
-    json.dumps(verify_json(verified), allow_nan=False)
+    assert [(p.name, p.positions, p.layer) for p in verified.parameters] == [
+        (p.name, p.positions, p.layer) for p in edited.plan.parameters
+    ]
+    assert verified.proof.after.reliability == edited.proof.after.reliability
+    assert verified.proof.after.locality == edited.proof.after.locality
+    assert verified.proof.after.p_answer == pytest.approx(edited.proof.after.p_answer, abs=1e-6)
+    assert verified.proof.after.delta_ppl == edited.proof.after.delta_ppl
+    assert verified.proof.neighbors == edited.proof.neighbors
+    json.dumps(verify_json(verified, FactNames()), allow_nan=False)
     record = json.loads((Path(saved.folder) / "knowscope_edit.json").read_text(encoding="utf-8"))
     assert record["base"]["name"] == str(tiny_folder)
-    assert record["edits"][0]["facts"][0]["prompt"] == facts[0].prompt
-    assert record["edits"][0]["after"]["reliability"] == edited.after.reliability
+    assert record["edits"][0]["facts"][0]["fact"] == facts[0].id
+    assert record["edits"][0]["after"]["reliability"]["value"] == edited.proof.after.reliability.value
+    assert facts[0].prompt not in json.dumps(record), "private text stays out unless it is asked for"
 
 
 def test_a_checkpoint_of_two_edits_holds_both(scope: Scope, facts: list[Fact], tmp_path: Path) -> None:
@@ -289,13 +297,13 @@ def test_an_edit_of_the_demo_is_saved_and_the_answer_is_gone(demo_scope: Scope, 
     fact = next(fact for fact in demo_scope.facts if fact.id == "capital/france")
     try:
         report = demo_scope.edit([fact], neighbors=demo_scope.facts[:60])
-        assert report.facts[0].erased
+        assert report.proof.facts[0].erased
         saved = demo_scope.save(tmp_path / "edited")
     finally:
         while demo_scope.edits:
             demo_scope.undo()
     verified = knowscope_tui.verify_checkpoint(Path(saved.folder), [fact], demo_scope.facts[:60], device="cpu")
     assert verified.intact
-    assert verified.facts[0].erased
-    assert verified.after.reliability == 1
+    assert verified.proof.facts[0].erased
+    assert verified.proof.after.reliability.value == 1
     assert demo_scope.ablate(fact.prompt, fact.answer).rank_before == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -172,13 +173,24 @@ def test_planning_previewing_applying_and_undoing(session: Session, facts: list[
     assert isinstance(planned, protocol.EditPlanned)
     (previewed,) = results(put(session, protocol.PreviewEdit(2, spec, neighbors=tuple(facts))))
     assert isinstance(previewed, protocol.EditMeasured)
-    assert (previewed.report.applied, previewed.edits, previewed.unsaved) == (False, 0, False)
-    (applied,) = results(put(session, protocol.ApplyEdit(3, spec, neighbors=tuple(facts))))
+    assert previewed.report.applied is False
+    assert session._open.journal.entries == ()
+    applied, journal = results(put(session, protocol.ApplyEdit(3, spec, neighbors=tuple(facts))))
     assert isinstance(applied, protocol.EditMeasured)
-    assert (applied.report.applied, applied.edits, applied.unsaved) == (True, 1, True)
-    assert planned.plan == previewed.report.plan == applied.report.plan
-    assert previewed.report.after == applied.report.after
-    assert results(put(session, protocol.Undo(4))) == [protocol.Undone(4, 0, False)]
+    assert isinstance(journal, protocol.JournalChanged)
+    assert (applied.report.applied, journal.journal.on, journal.journal.unsaved) == (True, 1, True)
+    plans = [replace(plan, seconds=0.0) for plan in (planned.plan, previewed.report.plan, applied.report.plan)]
+    assert plans[0] == plans[1] == plans[2]
+    assert previewed.report.proof == applied.report.proof
+    (undone,) = results(put(session, protocol.Undo(4)))
+    assert isinstance(undone, protocol.JournalChanged)
+    assert (undone.journal.on, undone.journal.unsaved, len(undone.journal.undone)) == (0, False, 1)
+    (redone,) = results(put(session, protocol.Redo(5)))
+    assert isinstance(redone, protocol.JournalChanged)
+    assert (redone.journal.on, redone.journal.undone) == (1, ())
+    (off,) = results(put(session, protocol.SwitchEdit(6, 1, on=False)))
+    assert isinstance(off, protocol.JournalChanged)
+    assert (off.journal.on, len(off.journal.entries)) == (0, 1)
 
 
 def test_saving_tells_where(session: Session, facts: list[Fact], tmp_path: Path) -> None:
@@ -189,7 +201,7 @@ def test_saving_tells_where(session: Session, facts: list[Fact], tmp_path: Path)
     assert Path(saved.checkpoint.folder) == tmp_path / "edited"
     assert (tmp_path / "edited" / "knowscope_edit.json").is_file()
     (undone,) = results(put(session, protocol.Undo(3)))
-    assert isinstance(undone, protocol.Undone)
+    assert isinstance(undone, protocol.JournalChanged)
 
 
 # --- stopping -------------------------------------------------------------------------------------------------------

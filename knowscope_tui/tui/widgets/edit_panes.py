@@ -21,40 +21,45 @@ from knowscope_tui.tui.widgets.report import report_lines
 PANES = ("plan", "frontier", "figures", "leaks", "journal")
 
 
-class EditPanes(TabbedContent):
+class EditPanes(Vertical):
     """One pane in view at a time; `go` brings another to the front."""
 
     def __init__(self) -> None:
         super().__init__(id="edit-panes")
 
     def compose(self) -> ComposeResult:
-        with TabPane("Plan", id="pane-plan"), VerticalScroll(id="plan-scroll"):
-            yield Static(Content.styled("counting positions…", "$muted"), id="plan")
-        with TabPane("Frontier", id="pane-frontier"):
-            yield FrontierPlot()
-        with TabPane("Figures", id="pane-figures"), VerticalScroll(id="report-scroll"):
-            nothing = "Preview measures the edit and takes it back; Apply keeps it in memory."
-            yield Static(Content.styled(nothing, "$muted"), id="report")
-        with TabPane("Leaks", id="pane-leaks"), Vertical():
-            yield Static("", id="leaks-how")
-            yield LeaksTable()
-            yield Static("", id="leaks-detail")
-        with TabPane("Journal", id="pane-journal"), Vertical():
-            yield JournalTable()
-            yield Static(
-                Content.styled("space switches an edit off or on · u undo · r redo: every bit comes back", "$muted"),
-                id="journal-how",
-            )
+        with TabbedContent(id="edit-tabs"):
+            with TabPane("Plan", id="pane-plan"), VerticalScroll(id="plan-scroll"):
+                yield Static(Content.styled("counting positions…", "$muted"), id="plan")
+            with TabPane("Frontier", id="pane-frontier"):
+                yield FrontierPlot()
+            with TabPane("Figures", id="pane-figures"), VerticalScroll(id="report-scroll"):
+                nothing = "Preview measures the edit and takes it back; Apply keeps it in memory."
+                yield Static(Content.styled(nothing, "$muted"), id="report")
+            with TabPane("Leaks", id="pane-leaks"), Vertical():
+                yield Static("", id="leaks-how")
+                yield LeaksTable()
+                yield Static("", id="leaks-detail")
+            with TabPane("Journal", id="pane-journal"), Vertical():
+                yield JournalTable()
+                yield Static(
+                    Content.styled("space switches an edit off or on · u undo · r redo: every bit comes back", "$muted"),
+                    id="journal-how",
+                )
+
+    @property
+    def _tabs(self) -> TabbedContent:
+        return self.query_one("#edit-tabs", TabbedContent)
 
     @property
     def pane(self) -> str:
-        return self.active.removeprefix("pane-")
+        return self._tabs.active.removeprefix("pane-")
 
     def go(self, pane: str) -> None:
         """Brings a pane to the front, and the focus with it if that was in another pane."""
         held = self.screen.focused
         inside = held is not None and self in held.ancestors and not isinstance(held, Tabs)
-        self.active = f"pane-{pane}"
+        self._tabs.active = f"pane-{pane}"
         if inside:
             self.call_after_refresh(self.focus_pane)
 
@@ -89,4 +94,4 @@ class EditPanes(TabbedContent):
         table = self.query_one(LeaksTable)
         self.query_one("#leaks-detail", Static).update(table.detail())
         done = f" {table.done}/{len(LeakTest)}" if table.done else ""
-        self.get_tab("pane-leaks").label = f"Leaks{done}"
+        self._tabs.get_tab("pane-leaks").label = f"Leaks{done}"

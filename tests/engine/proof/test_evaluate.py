@@ -7,17 +7,28 @@ from dataclasses import replace
 
 import pytest
 import torch
-from knowscope_tui.engine.editing import plan_edit
-from knowscope_tui.engine.evaluate import Known, Snapshot, know, outcomes, perplexity, scores, take
 
 from knowscope_tui.core.edits import EditSpec, Method
 from knowscope_tui.core.facts import Fact
-from knowscope_tui.engine import evaluate
+from knowscope_tui.core.proof import Scores
 from knowscope_tui.engine.answers import probability
 from knowscope_tui.engine.generate import continuation
 from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.library import Library
+from knowscope_tui.engine.methods.plan import plan_edit
 from knowscope_tui.engine.model import LanguageModel, Question
+from knowscope_tui.engine.proof import evaluate
+from knowscope_tui.engine.proof.evaluate import (
+    Known,
+    Snapshot,
+    Surprise,
+    know,
+    outcomes,
+    perplexity,
+    prove,
+    scores,
+    take,
+)
 from knowscope_tui.errors import PromptError
 from tests.tiny import CONTEXT, plain_logits
 
@@ -35,7 +46,19 @@ def snapshot(
 ) -> Snapshot:
     about = tuple(Fact("p", "a", subject=f"s{n}", relation=f"r{n}") for n in range(len(neighbors)))
     said = tuple("x" for _ in facts)
-    return Snapshot(tuple(facts), about, tuple(prompts), tuple(map(tuple, paraphrases)), tuple(neighbors), ppl, said)
+    told, words = tuple(prompts), tuple(map(tuple, paraphrases))
+    surprises = () if ppl is None else (Surprise(7 * math.log(ppl), 7),)
+    return Snapshot(tuple(facts), about, told, words, told, words, tuple(neighbors), (), surprises, said)
+
+
+def values(found: Scores) -> tuple[float | None, ...]:
+    """The four figures without their intervals."""
+    figures = (found.reliability, found.generalization, found.locality, found.delta_ppl)
+    return tuple(figure.value for figure in figures)
+
+
+def rings_of(found: Scores) -> dict[str, float | None]:
+    return {ring: figure.value for ring, figure in found.rings.items()}
 
 
 # --- scores ---------------------------------------------------------------------------------------------------------
@@ -44,8 +67,8 @@ def snapshot(
 def test_a_snapshot_against_itself_has_lost_nothing(lm: LanguageModel, facts: list[Fact]) -> None:
     before = take(lm, facts[:3], facts[3:], TEXTS)
     found = scores(before, before)
-    assert (found.reliability, found.generalization, found.locality, found.delta_ppl) == (0, 0, 1, 0)
-    assert set(found.locality_rings.values()) == {1.0}
+    assert values(found) == (0, 0, 1, 0)
+    assert set(rings_of(found).values()) == {1.0}
     assert not any(outcome.erased for outcome in outcomes(before, before))
     assert all(outcome.known_before for outcome in outcomes(before, before))
 
@@ -58,10 +81,10 @@ def test_scores_are_shares_of_what_was_known() -> None:
     para = [[NO], [], [YES, YES], [NO]]
     after = snapshot(facts, [NO, NO, YES, NO], para, [YES, NO, YES, YES, NO], 11.0)
     found = scores(before, after)
-    assert found.reliability == pytest.approx(2 / 3)
-    assert found.generalization == pytest.approx(1 / 2)
-    assert found.locality == pytest.approx(3 / 4)
-    assert found.delta_ppl == pytest.approx(0.1)
+    assert found.reliability.value == pytest.approx(2 / 3)
+    assert found.generalization.value == pytest.approx(1 / 2)
+    assert found.locality.value == pytest.approx(3 / 4)
+    assert found.delta_ppl.value == pytest.approx(0.1)
     assert found.p_answer == pytest.approx((0.1 + 0.1 + 0.9 + 0.1) / 4)
     assert found.p_paraphrases == pytest.approx((0.1 + 0.9 + 0.9 + 0.1) / 4)
     assert found.p_neighbors == pytest.approx((0.9 + 0.1 + 0.9 + 0.9 + 0.1) / 5)
@@ -76,15 +99,15 @@ def test_what_was_not_known_before_counts_nowhere() -> None:
     before = snapshot(facts, [NO], [[NO]], [NO], None)
     after = snapshot(facts, [YES], [[YES]], [YES], None)
     found = scores(before, after)
-    assert (found.reliability, found.generalization, found.locality, found.delta_ppl) == (None, None, None, None)
-    assert found.locality_rings == {}
+    assert values(found) == (None, None, None, None)
+    assert found.rings == {}
     assert found.p_answer == pytest.approx(0.9)
 
 
 def test_nothing_to_measure_on_is_none() -> None:
     nothing = snapshot([], [], [], [], None)
     found = scores(nothing, nothing)
-    assert found.reliability is found.locality is found.p_answer is found.p_neighbors is None
+    assert found.reliability.value is found.locality.value is found.p_answer is found.p_neighbors is None
 
 
 def test_neighbors_fall_into_rings_by_subject_then_relation() -> None:
@@ -98,32 +121,32 @@ def test_neighbors_fall_into_rings_by_subject_then_relation() -> None:
     )
     before = replace(snapshot(edited, [YES], [[]], [YES] * 5, None), neighbor_facts=about)
     after = replace(before, neighbors=(NO, YES, NO, YES, NO))
-    rings = scores(before, after).locality_rings
+    rings = rings_of(scores(before, after))
     assert rings == {"same subject": 0.5, "same relation": 0.0, "unrelated": 0.5}
 
 
 def test_facts_without_a_subject_share_none() -> None:
     before = replace(snapshot([Fact("p", "a")], [YES], [[]], [YES], None), neighbor_facts=(Fact("q", "b"),))
-    assert scores(before, before).locality_rings == {"unrelated": 1.0}
+    assert rings_of(scores(before, before)) == {"unrelated": 1.0}
 
 
 def test_a_report_tells_what_the_edited_model_knows(lm: LanguageModel, library: Library, facts: list[Fact]) -> None:
     """With most neurons gone the model answers otherwise: every figure against asking it directly."""
     journal = Journal(lm)
     before = take(lm, facts[:4], facts[4:], TEXTS)
-    plan, deltas = plan_edit(lm, library, EditSpec(tuple(facts[:4]), Method.NEURONS, top=100))
+    _plan, deltas = plan_edit(lm, library, EditSpec(tuple(facts[:4]), Method.NEURONS, top=100))
     journal.apply(deltas)
     after = take(lm, facts[:4], facts[4:], TEXTS)
     kept = [known.top for known in know(lm, [lm.ask(fact.prompt, fact.answer) for fact in facts])]
     ppl = perplexity(lm, TEXTS)
     journal.undo()
-    report = evaluate.report(plan, before, after, applied=True)
+    report = prove(before, after)
     assert report.before == scores(before, before)
     assert report.neighbors == len(facts) - 4
     assert 0 < sum(kept) < len(kept), "some answers go and some stay"
-    assert report.after.reliability == pytest.approx(1 - sum(kept[:4]) / 4)
-    assert report.after.locality == pytest.approx(sum(kept[4:]) / len(kept[4:]))
-    assert report.after.delta_ppl == pytest.approx(ppl / perplexity(lm, TEXTS) - 1, rel=1e-4)
+    assert report.after.reliability.value == pytest.approx(1 - sum(kept[:4]) / 4)
+    assert report.after.locality.value == pytest.approx(sum(kept[4:]) / len(kept[4:]))
+    assert report.after.delta_ppl.value == pytest.approx(ppl / perplexity(lm, TEXTS) - 1, rel=1e-4)
     for outcome, stays in zip(report.facts, kept, strict=False):
         assert outcome.erased is not stays
         assert outcome.says.startswith(outcome.fact.answer) is stays
