@@ -15,20 +15,24 @@ from typing import Any
 
 import pytest
 import torch
-from knowscope_tui.engine.checkpoint import DELTA, RECORD, problems, read, save
-from knowscope_tui.engine.editing import WeightDelta, plan_edit
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from knowscope_tui.core.edits import EditSpec
 from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.saved import Placed, SaveOptions
 from knowscope_tui.core.units import SiteKind
-from knowscope_tui.engine import checkpoint
-from knowscope_tui.engine.hashes import sha256
+from knowscope_tui.engine.deltas.change import Change, SparseChange
+from knowscope_tui.engine.hashes import tensor_sha256
 from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.library import Library, load_library
 from knowscope_tui.engine.loading import load_model
+from knowscope_tui.engine.methods.plan import plan_edit
 from knowscope_tui.engine.model import LanguageModel
+from knowscope_tui.engine.saving import save as saving
+from knowscope_tui.engine.saving.save import CARD, DELTA, RECORD, plan_save, save
+from knowscope_tui.engine.saving.saved import problems, read
 from knowscope_tui.errors import ModelNotLoaded, SaveError
 
 EDITED = "model.layers.1.mlp.down_proj.weight"
@@ -54,11 +58,12 @@ class Bench:
 
     base: Path
     lm: LanguageModel
-    deltas: list[WeightDelta]
+    deltas: list[Change]
     prompt: str
 
     def save(self, target: Path, record: dict[str, Any] | None = None) -> Any:
-        return save(str(self.base), self.deltas, record or {"base_name": str(self.base)}, target, quiet)
+        named = record or {"base_name": str(self.base), "edits": []}
+        return save(str(self.base), self.deltas, named, "# A card\n", target, SaveOptions(), quiet)
 
 
 def open_bench(base: Path, sources: dict[SiteKind, Path], fact: Fact) -> Bench:
@@ -143,17 +148,24 @@ def test_config_and_tokenizer_are_copied_as_they_are(bench: Bench, tmp_path: Pat
 def test_the_record_says_what_was_done(bench: Bench, tmp_path: Path) -> None:
     bench.save(tmp_path / "edited", {"base_name": "demo", "edits": [{"method": "positions"}]})
     record = json.loads((tmp_path / "edited" / RECORD).read_text(encoding="utf-8"))
-    assert record["format"] == 1
+    assert record["format"] == 2
     assert record["base"]["name"] == "demo"
-    assert record["base"]["sha256"] == {"model.safetensors": sha256(bench.base / "model.safetensors")}
+    base = tensors_of(bench.base)
+    edited = tensors_of(tmp_path / "edited")
+    names = {delta.name for delta in bench.deltas}
+    assert record["base"]["tensors"] == {name: tensor_sha256(base[name]) for name in names}
+    assert record["tensors"] == {name: tensor_sha256(edited[name]) for name in names}
+    assert (tmp_path / "edited" / CARD).read_text() == "# A card\n"
     assert record["edits"] == [{"method": "positions"}]
     assert record["versions"].keys() >= {"knowscope-tui", "torch", "transformers"}
     back = read(tmp_path / "edited")
     assert back.base_name == "demo"
-    for ours, theirs in zip(sorted(bench.deltas, key=lambda delta: delta.name), back.deltas, strict=True):
-        assert (ours.name, ours.shape) == (theirs.name, theirs.shape)
-        assert torch.equal(ours.indices, theirs.indices)
-        assert torch.equal(ours.values, theirs.values)
+    for ours, theirs in zip(sorted(bench.deltas, key=lambda delta: delta.name), back.delta.parts, strict=True):
+        assert isinstance(ours, SparseChange)
+        assert isinstance(theirs.change, SparseChange)
+        assert (ours.name, ours.shape) == (theirs.name, theirs.change.shape)
+        assert torch.equal(ours.indices, theirs.change.indices)
+        assert torch.equal(ours.values, theirs.change.values)
 
 
 def test_a_bfloat16_base_opened_in_float32_is_saved_as_bfloat16(
@@ -235,13 +247,15 @@ def disk_full(*_args: Any, **_kwargs: Any) -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [("save_file", disk_full), ("_other_files", disk_full), ("sha256", disk_full)],
+    [("as_bytes", disk_full), ("other_files", disk_full), ("sha256", disk_full), ("copied", disk_full)],
     ids=lambda pair: pair[0],
 )
 def test_a_full_disk_leaves_nothing_behind(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: tuple[str, Callable[..., None]]
 ) -> None:
-    monkeypatch.setattr(checkpoint, *broken)
+    plan = plan_save(str(bench.base), bench.deltas, tmp_path / "edited")
+    monkeypatch.setattr(saving, "plan_save", lambda *_args: plan)
+    monkeypatch.setattr(saving, *broken)
     with pytest.raises(SaveError) as failed:
         bench.save(tmp_path / "edited")
     assert failed.value.what == f"Cannot write {str(tmp_path / 'edited')!r}: No space left on device."
@@ -254,7 +268,7 @@ def test_a_save_that_is_cancelled_leaves_nothing_behind(bench: Bench, tmp_path: 
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        save(str(bench.base), bench.deltas, {}, tmp_path / "edited", cancel)
+        save(str(bench.base), bench.deltas, {}, "", tmp_path / "edited", SaveOptions(), cancel)
     assert os.listdir(tmp_path) == []
 
 
@@ -267,16 +281,16 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(bench: Bench, tmp_path: Pa
 
 
 def test_a_parameter_that_the_base_does_not_have_is_refused(bench: Bench, tmp_path: Path) -> None:
-    alien = WeightDelta("model.layers.99.mlp.down_proj.weight", (1,), torch.tensor([0]), torch.tensor([0.0]))
+    alien = SparseChange("model.layers.99.mlp.down_proj.weight", (1, 1), torch.tensor([0]), torch.tensor([0.0]))
     with pytest.raises(SaveError, match=r"no parameter 'model\.layers\.99"):
-        save(str(bench.base), [alien], {}, tmp_path / "edited", quiet)
+        save(str(bench.base), [alien], {}, "", tmp_path / "edited", SaveOptions(), quiet)
     assert os.listdir(tmp_path) == []
 
 
 def test_a_base_without_safetensors_is_refused(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
-    with pytest.raises(ModelNotLoaded, match="no safetensors file"):
-        save(str(tmp_path / "base"), bench.deltas, {}, tmp_path / "edited", quiet)
+    with pytest.raises(SaveError, match="no safetensors file"):
+        save(str(tmp_path / "base"), bench.deltas, {}, "", tmp_path / "edited", SaveOptions(), quiet)
     assert os.listdir(tmp_path) == ["base"]
 
 
@@ -310,17 +324,27 @@ def test_a_tensor_that_is_missing_is_found(bench: Bench, saved: Path) -> None:
     assert problems(read(saved), str(bench.base)) == ["model.norm.weight is in only one of base and checkpoint."]
 
 
-@pytest.mark.parametrize("how", ["value", "index", "index out of range"])
-def test_a_tampered_delta_is_found(bench: Bench, saved: Path, how: str) -> None:
+def tampered(saved: Path, name: str, change: Callable[[Tensor], None]) -> None:
+    """The delta with one of its tensors changed, its metadata as they were."""
+    with safe_open(saved / DELTA, framework="pt") as file:
+        metadata = file.metadata()
     tensors = load_file(saved / DELTA)
-    if how == "value":
-        tensors[f"{EDITED}.values"][0] = 0.5
-    else:
-        tensors[f"{EDITED}.indices"][-1] = 0 if how == "index" else 10**9
-    save_file(tensors, saved / DELTA, metadata={"format": "pt"})
+    change(tensors[f"{EDITED}.{name}"])
+    save_file(tensors, saved / DELTA, metadata=metadata)
+
+
+def test_a_tampered_delta_is_found(bench: Bench, saved: Path) -> None:
+    tampered(saved, "values", lambda values: values[:1].fill_(0.5))
     found = problems(read(saved), str(bench.base))
     assert f"{DELTA} is not the one that was recorded." in found
-    assert f"{EDITED} does not hold the recorded change." in found
+    assert f"{EDITED} is not what the edit was recorded to give." in found
+
+
+@pytest.mark.parametrize("place", [0, 10**9])
+def test_a_delta_with_an_impossible_place_is_refused(saved: Path, place: int) -> None:
+    tampered(saved, "indices", lambda indices: indices[-1:].fill_(place))
+    with pytest.raises(SaveError, match="no delta file, or a broken one"):
+        read(saved)
 
 
 def test_another_base_is_found(bench: Bench, saved: Path, tiny_folder: Path, tmp_path: Path) -> None:
@@ -343,7 +367,7 @@ def test_a_broken_record_is_one_sentence(saved: Path, content: str) -> None:
 def test_a_truncated_or_missing_delta_is_one_sentence(saved: Path, kept: int) -> None:
     content = (saved / DELTA).read_bytes()
     (saved / DELTA).write_bytes(content[:kept])
-    with pytest.raises(SaveError, match=r"record .* is broken"):
+    with pytest.raises(SaveError, match=r"no delta file, or a broken one"):
         read(saved)
     (saved / DELTA).unlink()
     with pytest.raises(SaveError, match=r"holds no knowscope_delta\.safetensors"):
@@ -366,3 +390,42 @@ def test_truncated_weights_are_one_sentence(bench: Bench, saved: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:200])
     with pytest.raises(SaveError, match=r"model\.safetensors.* cut short or not valid"):
         problems(read(saved), str(bench.base))
+
+
+# --- what is written ------------------------------------------------------------------------------------------------
+
+
+def test_a_shard_without_an_edit_is_the_very_file_of_the_base(
+    tiny_folder: Path, sources: dict[SiteKind, Path], facts: list[Fact], tmp_path: Path
+) -> None:
+    base = half_base(tiny_folder, tmp_path / "base", max_shard_size="40KB")
+    bench = open_bench(base, sources, facts[0])
+    planned = plan_save(str(base), bench.deltas, tmp_path / "edited")
+    saved = bench.save(tmp_path / "edited")
+    placed = {file.name: file.placed for file in saved.files if file.name.startswith("model-")}
+    assert placed == {file.name: file.placed for file in planned.files if file.name.startswith("model-")}
+    assert set(placed.values()) == {Placed.LINKED, Placed.EDITED}
+    for name, how in placed.items():
+        assert os.path.samefile(base / name, tmp_path / "edited" / name) is (how is Placed.LINKED)
+    copied = save(str(base), bench.deltas, {"edits": []}, "", tmp_path / "copied", SaveOptions(link=False), quiet)
+    assert not any(os.path.samefile(base / name, tmp_path / "copied" / name) for name in placed)
+    assert copied.written_bytes > saved.written_bytes
+    assert tensors_of(tmp_path / "copied").keys() == tensors_of(tmp_path / "edited").keys()
+
+
+def test_what_a_killed_save_left_is_taken_away_by_the_next(bench: Bench, tmp_path: Path) -> None:
+    left = tmp_path / ".edited.abc.partial"
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(b"half")
+    bench.save(tmp_path / "edited")
+    assert os.listdir(tmp_path) == ["edited"]
+
+
+def test_a_save_that_the_disk_cannot_hold_is_refused_before_anything_is_written(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(saving.shutil, "disk_usage", lambda _folder: usage._replace(free=1000))
+    with pytest.raises(SaveError, match=r"needs .* and 1.0 kB are free"):
+        bench.save(tmp_path / "edited")
+    assert os.listdir(tmp_path) == []

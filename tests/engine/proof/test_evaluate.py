@@ -201,7 +201,7 @@ def test_a_snapshot_says_what_greedy_decoding_gives(lm: LanguageModel, facts: li
     seen = take(lm, facts[:3], [], [])
     for fact, says in zip(facts, seen.says, strict=False):
         assert says.startswith(fact.answer)
-    assert seen.perplexity is None
+    assert seen.surprises == ()
 
 
 def test_a_fact_that_does_not_fit_the_model_is_refused(lm: LanguageModel, facts: list[Fact]) -> None:
