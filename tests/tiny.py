@@ -22,6 +22,7 @@ from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.demo.corpus import taught_facts, training_texts
 from knowscope_tui.demo.recipe.tokenizer import train_tokenizer
+from knowscope_tui.engine.deltas.change import Change, SparseChange
 from knowscope_tui.engine.dictionary import Dictionary
 from knowscope_tui.engine.hooks import capture
 from knowscope_tui.engine.library import Library
@@ -214,3 +215,9 @@ def every_unit(library: Library) -> list[Unit]:
     """Every feature of every dictionary, and every neuron."""
     features = [Unit(site, Family.FEATURE, index) for site in library.sites for index in range(library.at(site).d_sae)]
     return [*features, *(Unit.neuron(layer, index) for layer in range(LAYERS) for index in range(D_MLP))]
+
+
+def sparse(change: Change) -> SparseChange:
+    """`change`, which is a sparse one."""
+    assert isinstance(change, SparseChange)
+    return change

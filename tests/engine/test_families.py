@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from knowscope_tui.engine.checkpoint import problems, read, save, stored_name
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from knowscope_tui.core.edits import EditSpec, Method
 from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.saved import SaveOptions
 from knowscope_tui.core.units import Site, SiteKind, Unit
 from knowscope_tui.engine.deltas.change import SparseChange
 from knowscope_tui.engine.dictionary import Spec, make_dictionary
@@ -27,6 +27,9 @@ from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.methods.plan import ZEROING, plan_edit
 from knowscope_tui.engine.model import LanguageModel
+from knowscope_tui.engine.saving.save import save
+from knowscope_tui.engine.saving.saved import problems, read
+from knowscope_tui.engine.saving.stored import stored_name
 from knowscope_tui.engine.sites import (
     check_family,
     down_proj,
@@ -38,7 +41,7 @@ from knowscope_tui.engine.sites import (
     width,
 )
 from knowscope_tui.errors import ModelNotLoaded, SaveError, UsageError
-from tests.tiny import bits, hook_count
+from tests.tiny import bits, hook_count, sparse
 
 LAYERS, D_MODEL, D_MLP, CONTEXT = 3, 32, 48, 64
 EVERY_SITE = [Site(layer, kind) for layer, kind in product(range(LAYERS), SiteKind)]
@@ -347,7 +350,7 @@ def test_an_edit_zeroes_as_many_places_as_it_says_and_undo_restores_every_bit(ca
     (delta,), (change,) = deltas, plan.parameters
     assert delta.shape == change.shape == tuple(pristine.shape)
     zeroed = edited != pristine
-    assert int(zeroed.sum()) == change.positions == len(delta.indices) > 0
+    assert int(zeroed.sum()) == change.positions == len(sparse(delta).indices) > 0
     assert (edited[zeroed] == 0).all()
     zeroed = zeroed.T if case.model_type == "gpt2" else zeroed  # (d_model, d_mlp)
     if method is Method.ROWS:
@@ -399,7 +402,9 @@ def test_plain_transformers_loads_a_saved_edit_and_computes_the_same_bits(
     plain = case.logits()
     journal = Journal(case.lm)
     journal.apply(deltas)
-    saved = save(str(base), journal.total(), {}, tmp_path / "edited", lambda doing, fraction: None)
+    saved = save(
+        str(base), journal.total(), {"edits": []}, "", tmp_path / "edited", SaveOptions(), lambda doing, fraction: None
+    )
     with torch.no_grad():
         again = plainly(tmp_path / "edited")(input_ids=case.ids).logits[0]
     assert torch.equal(again, case.logits())
@@ -427,7 +432,7 @@ def test_a_recorded_change_of_what_the_base_does_not_have_is_a_problem(
 ) -> None:
     case = make("llama")
     delta = SparseChange("model.layers.0.mlp.down_proj.weight", (32, 48), torch.tensor([0]), torch.zeros(1))
-    save(str(case.folder), [delta], {}, tmp_path / "edited", lambda doing, fraction: None)
+    save(str(case.folder), [delta], {"edits": []}, "", tmp_path / "edited", SaveOptions(), lambda doing, fraction: None)
     found = problems(read(tmp_path / "edited"), str(make("gpt2").folder))
     assert "The base has no parameter 'model.layers.0.mlp.down_proj.weight'." in found
 

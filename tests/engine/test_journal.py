@@ -17,7 +17,7 @@ from knowscope_tui.engine.loading import load_model
 from knowscope_tui.engine.methods.plan import ZEROING, plan_edit
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.errors import EditError
-from tests.tiny import bits
+from tests.tiny import bits, sparse
 
 NAME = "model.layers.1.mlp.down_proj.weight"
 
@@ -53,7 +53,7 @@ def test_two_edits_are_undone_one_by_one(opened: tuple[LanguageModel, Library], 
     touched = []
     for spec in specs:
         _plan, deltas = plan_edit(lm, library, spec)
-        touched.append({(delta.name, index) for delta in deltas for index in delta.indices.tolist()})
+        touched.append({(delta.name, index) for delta in deltas for index in sparse(delta).indices.tolist()})
         journal.apply(deltas)
         states.append(bits(lm.model))
     assert touched[0] & touched[1]

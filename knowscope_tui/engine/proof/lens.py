@@ -1,8 +1,8 @@
 """The leak test that looks inside: the answer's rank at every layer, read off the residual stream.
 
 The logit lens (nostalgebraist 2020) puts the final norm and the unembedding behind a layer's `resid_post`. After the
-last layer it gives the model's own logits. An answer leaks where its first token is the top token behind any layer. Other
-answers may begin with the same token: the lens can cry wolf, and does not miss one.
+last layer it gives the model's own logits. An answer leaks where its first token is the top token behind any layer.
+Other answers may begin with the same token: the lens can cry wolf, and does not miss one.
 """
 
 from __future__ import annotations

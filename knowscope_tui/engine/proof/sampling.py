@@ -38,7 +38,7 @@ def sampled_counts(
 def sampled_leaks(
     facts: Sequence[Fact], before: Sequence[int], after: Sequence[int], samples: int, share: float
 ) -> tuple[list[Leak], str]:
-    """What the counts say: a leak where a `share` of the samples held the answer before the edit, and holds it after."""
+    """What the counts say: a leak where a `share` of the samples held the answer before the edit and holds it after."""
     leaks = []
     for fact, was, count in zip(facts, before, after, strict=True):
         counted = was > 0 and was >= share * samples

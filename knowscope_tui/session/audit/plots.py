@@ -64,7 +64,7 @@ def _shares(root: ET.Element, frontier: Row, x: Sequence[float]) -> None:
     values = [float(point[key]) for point in points for key in ("reliability", "locality")]
     low = math.floor(10 * min(*values, float(limits["min_reliability"]), float(limits["min_locality"]), 0.9)) / 10
     y = _scale(low, 1.0, SHARES)
-    _frame(root, SHARES, [low + step * (1 - low) / 4 for step in range(5)], y, lambda value: f"{value:.2f}")
+    _frame(root, [low + step * (1 - low) / 4 for step in range(5)], y, lambda value: f"{value:.2f}")
     for key, kind in (("min_reliability", "limit erasure"), ("min_locality", "limit locality")):
         svg.line(root, LEFT, y(float(limits[key])), RIGHT, y(float(limits[key])), kind)
     _line(root, x, [y(float(point["reliability"])) for point in points], "erasure", round_marks=True)
@@ -90,15 +90,13 @@ def _ppl(root: ET.Element, frontier: Row, x: Sequence[float]) -> None:
     values = [float(point["delta_ppl"]) for point in points]
     low, high = min(*values, 0.0), max(*values, limit * 1.25, 1e-6)
     y = _scale(low, high, PPL)
-    _frame(root, PPL, [low, (low + high) / 2, high], y, signed)
+    _frame(root, [low, (low + high) / 2, high], y, signed)
     svg.line(root, LEFT, y(limit), RIGHT, y(limit), "limit")
     _line(root, x, [y(value) for value in values], "ppl", round_marks=True)
     svg.text(root, LEFT + 6, PPL[0] - 5, "ΔPPL", "quiet")
 
 
-def _frame(
-    root: ET.Element, panel: tuple[int, int], ticks: Sequence[float], y: Place, write: Callable[[float], str]
-) -> None:
+def _frame(root: ET.Element, ticks: Sequence[float], y: Place, write: Callable[[float], str]) -> None:
     for tick in ticks:
         svg.line(root, LEFT, y(tick), RIGHT, y(tick), "grid")
         svg.text(root, LEFT - 6, y(tick) + 4, write(tick), "quiet", "end")
@@ -128,7 +126,8 @@ def _foot(root: ET.Element, points: Sequence[Row], x: Sequence[float]) -> None:
 
 def _text(points: Sequence[Row], chosen: int | None) -> str:
     rows = [
-        f"{'>' if index == chosen else ' '} τ2 {small(point['tau2']):>8}  erasure {bar(float(point['reliability']), 20)} "
+        f"{'>' if index == chosen else ' '} τ2 {small(point['tau2']):>8}  "
+        f"erasure {bar(float(point['reliability']), 20)} "
         f"{share(point['reliability'])}  locality {bar(float(point['locality']), 20)} {share(point['locality'])}  "
         f"ΔPPL {signed(point['delta_ppl'])}"
         for index, point in enumerate(points)

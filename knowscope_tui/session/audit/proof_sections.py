@@ -36,9 +36,9 @@ def figures_section(record: Row) -> Section:
     if control:
         blocks.append(
             Paragraph(
-                f"The control ({control.get('method', 'random')}) changes {count(control.get('positions'))} positions, as "
-                "many in each matrix as the edit, drawn at random and treated the same way. What the edit does better "
-                "than it is owed to the choice of positions."
+                f"The control ({control.get('method', 'random')}) changes {count(control.get('positions'))} positions, "
+                "as many in each matrix as the edit, drawn at random and treated the same way. What the edit does "
+                "better than it is owed to the choice of positions."
             )
         )
     else:
@@ -49,7 +49,7 @@ def figures_section(record: Row) -> Section:
 def _about_items(proof: Row) -> str:
     return (
         f"Locality is measured on {counted(int(proof.get('neighbors') or 0), 'fact')} that the base knew and that the "
-        "edit was not told to keep, in three rings by how near they are. Intervals are bootstrap intervals over the items."
+        "edit was not told to keep, in three rings by how near they are. Intervals are bootstrap intervals over items."
     )
 
 
@@ -152,7 +152,12 @@ def leaks_section(record: Row) -> Section:
         Table("The leak tests", head, rows, (1, 2, 5)),
     ]
     found = tuple(
-        (str(test["test"]), str(row["fact"]), f"{row.get('leaked', 0)} of {row.get('tried', 0)}", str(row.get("detail") or NONE))
+        (
+            str(test["test"]),
+            str(row["fact"]),
+            f"{row.get('leaked', 0)} of {row.get('tried', 0)}",
+            str(row.get("detail") or NONE),
+        )
         for test in leaks
         for row in test.get("facts") or ()
         if row.get("leaks")

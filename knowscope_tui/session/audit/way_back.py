@@ -13,8 +13,8 @@ LIMITS = (
     "that nothing in the weights is correlated with it, nor that it cannot be taught again.",
     "Locality and ΔPPL are measured on a sample of what the model knows; the intervals say how far they would move on "
     "another sample of the same kind, not on another kind.",
-    "The record is written by the program that made the edit. `verify` measures it again from the files; whoever has to "
-    "rely on it should run that with facts of their own.",
+    "The record is written by the program that made the edit. `verify` measures it again from the files; whoever has "
+    "to rely on it should run that with facts of their own.",
 )
 
 GLOSSARY = {
@@ -24,11 +24,11 @@ GLOSSARY = {
     "Unit": "one feature of a dictionary (20.resid_post.f17) or one neuron of an MLP (20.mlp_act.n345).",
     "Position": "one entry of a weight matrix; here of down_proj, the MLP's second matrix.",
     "τ2": "the threshold, as a share of the largest value, above which an entry is changed.",
-    "Reliability": "the share of edited facts, known before, whose answer greedy decoding no longer gives; of an update, "
-    "that gives the new one.",
+    "Reliability": "the share of edited facts, known before, whose answer greedy decoding no longer gives; of an "
+    "update, that gives the new one.",
     "Generalization": "the same over phrasings that the edit never saw.",
-    "Locality": "the share of other facts, known before, whose answer is unchanged; by ring: of the same subject, of the "
-    "same relation, unrelated.",
+    "Locality": "the share of other facts, known before, whose answer is unchanged; by ring: of the same subject, of "
+    "the same relation, unrelated.",
     "Retained facts": "facts that the edit was told to keep; they are no part of locality.",
     "ΔPPL": "the perplexity afterwards over that before, less one, on held text about other things.",
     "95 % interval": "the middle 95 % of the figure over 1,000 bootstrap samples of its items.",

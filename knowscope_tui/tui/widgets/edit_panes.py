@@ -43,7 +43,9 @@ class EditPanes(Vertical):
             with TabPane("Journal", id="pane-journal"), Vertical():
                 yield JournalTable()
                 yield Static(
-                    Content.styled("space switches an edit off or on · u undo · r redo: every bit comes back", "$muted"),
+                    Content.styled(
+                        "space switches an edit on or off · u undo · r redo: every bit comes back", "$muted"
+                    ),
                     id="journal-how",
                 )
 
