@@ -33,7 +33,7 @@ def main() -> None:
 
     fact = next(fact for fact in scope.facts if fact.prompt == PROMPT)
     report = scope.edit([fact])
-    print(f"{report.plan.positions_zeroed} weights zeroed; locality {report.after.locality:.2f}")
+    print(f"{report.plan.positions} weights zeroed; locality {report.proof.after.locality.value:.2f}")
     scope.undo()
     scope.edit([fact])
 

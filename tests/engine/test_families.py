@@ -434,7 +434,7 @@ def test_a_recorded_change_of_what_the_base_does_not_have_is_a_problem(
     delta = SparseChange("model.layers.0.mlp.down_proj.weight", (32, 48), torch.tensor([0]), torch.zeros(1))
     save(str(case.folder), [delta], {"edits": []}, "", tmp_path / "edited", SaveOptions(), lambda doing, fraction: None)
     found = problems(read(tmp_path / "edited"), str(make("gpt2").folder))
-    assert "The base has no parameter 'model.layers.0.mlp.down_proj.weight'." in found
+    assert "model.layers.0.mlp.down_proj.weight is in only one of base and checkpoint." in found
 
 
 # --- what is supported ----------------------------------------------------------------------------------------------

@@ -85,7 +85,10 @@ def save(
         (partial / CARD).write_text(card, encoding="utf-8")
         files += [_file(partial / name, Placed.WRITTEN) for name in OURS]
     return SavedCheckpoint(
-        str(target.absolute()), sum(file.bytes for file in files), tuple(part.name for part in parts), tuple(files)
+        str(target.absolute()),
+        sum(file.bytes for file in files),
+        tuple(sorted(change.name for change in changes)),
+        tuple(files),
     )
 
 

@@ -36,7 +36,7 @@ class EditScreen(Screen[None]):
         Binding("p", "preview", "preview", id="edit.preview", tooltip="Measure the edit without keeping it."),
         Binding("a", "apply", "apply", id="edit.apply", tooltip="Change the model in memory, and measure."),
         Binding("f", "find", "find τ2", id="edit.find", tooltip="Look for the τ2 that meets the limits (auto)."),
-        Binding("v", "view(1)", "next view", id="edit.view", tooltip="Go to the next tab: plan, frontier, figures …"),
+        Binding("v", "view(1)", "next view", id="edit.view", tooltip="Go to the next tab: plan, frontier, figures."),
         Binding("V", "view(-1)", "view before", id="edit.view.before", show=False, tooltip="Go to the tab before."),
         Binding("l", "leaks", "leak tests", id="edit.leaks", tooltip="Run leak tests with preview and apply, or not."),
         Binding("u", "undo", "undo", id="edit.undo", tooltip="Take the last edit back, bit for bit."),
