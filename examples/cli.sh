@@ -35,4 +35,4 @@ knowscope-tui edit one.jsonl --out edited
 echo
 echo "# Does the checkpoint hold what its record says? What has become of other people's facts?"
 sed -n '2,40p' private.jsonl > others.jsonl
-knowscope-tui verify edited --facts one.jsonl --neighbors others.jsonl
+knowscope-tui verify edited --facts one.jsonl

@@ -47,7 +47,7 @@ def test_the_commands_in_the_readme_print_what_it_shows(tmp_path: Path) -> None:
     (block,) = _readme_blocks("console")
     commands = [line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ ")]
     shown = [line for line in block.splitlines() if not line.startswith("$ ") and "edited" not in line]
-    assert len(commands) == 6
+    assert len(commands) == 7
     assert len(shown) >= 8
     said = " ".join(_run(["bash", "-euo", "pipefail", "-c", "\n".join(commands)], tmp_path).split())
     for line in shown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -58,13 +59,32 @@ def test_verify_agrees_with_edit(
     assert verified["positions"] == report["positions"]
     assert verified["units"] == report["units"]
     assert verified["method"] == report["method"]
-    rings, reported_rings = verified["after"].pop("locality_rings"), report["after"].pop("locality_rings")
-    assert rings == pytest.approx(reported_rings)
-    assert verified["after"] == pytest.approx(report["after"], abs=1e-5)
+    assert verified["claims"]
+    assert all(claim["agrees"] for claim in verified["claims"])
+    for figure in ("reliability", "generalization", "locality", "delta_ppl"):
+        assert verified["after"][figure] == pytest.approx(report["after"][figure], abs=1e-5)
+    assert verified["after"]["rings"] == report["after"]["rings"]
     assert "✓ Every edited entry is as recorded" in run("verify", str(target), *words[:-1]).stdout
 
 
-def test_verify_finds_a_checkpoint_that_was_changed(run: Run, edited: tuple[dict[str, Any], Path, str]) -> None:
+def test_verify_refuses_other_facts_and_finds_a_claim_that_does_not_hold(
+    run: Run, edited: tuple[dict[str, Any], Path, str], facts: list[Fact], fact_file: Callable[[list[Fact]], str]
+) -> None:
+    _report, target, file = edited
+    kept = ["--neighbors", fact_file(facts[1:]), "--device", "cpu"]
+    assert "not the facts that the edit was made for" in run("verify", str(target), "--facts", kept[1], *kept).stderr
+    assert "other facts as --neighbors" in run("verify", str(target), "--facts", file, "--device", "cpu").stderr
+    record = json.loads((target / "knowscope_edit.json").read_text(encoding="utf-8"))
+    record["proof"]["after"]["p_answer"] += 0.25
+    (target / "knowscope_edit.json").write_text(json.dumps(record), encoding="utf-8")
+    result = run("verify", str(target), "--facts", file, *kept)
+    assert result.exit_code == 1
+    assert "✗ p_answer" in result.stdout
+
+
+def test_verify_finds_a_checkpoint_that_was_changed(
+    run: Run, edited: tuple[dict[str, Any], Path, str], facts: list[Fact], fact_file: Callable[[list[Fact]], str]
+) -> None:
     from safetensors.torch import load_file, save_file
 
     _report, target, file = edited
@@ -72,7 +92,8 @@ def test_verify_finds_a_checkpoint_that_was_changed(run: Run, edited: tuple[dict
     tensors = load_file(weights)
     tensors["model.norm.weight"][0] += 1.0
     save_file(tensors, weights, metadata={"format": "pt"})
-    result = run("verify", str(target), "--facts", file, "--device", "cpu")
+    words = ["--facts", file, "--neighbors", fact_file(facts[1:]), "--device", "cpu"]
+    result = run("verify", str(target), *words)
     assert result.exit_code == 1
     assert "model.norm.weight" in result.stdout
     assert "✗" in result.stdout
