@@ -2,7 +2,7 @@
 
 The logit lens (nostalgebraist 2020) puts the final norm and the unembedding behind a layer's `resid_post`. After the
 last layer it gives the model's own logits. An answer leaks where its first token is the top token behind any layer.
-Other answers may begin with the same token: the lens can cry wolf, and does not miss one.
+Other answers may begin with the same token, so the lens can cry wolf.
 """
 
 from __future__ import annotations
