@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from knowscope_tui.cli import output
 from knowscope_tui.cli.render import QUIET, STRONG, table
+from knowscope_tui.core.edit_json import saved_json
 from knowscope_tui.core.edits import Frontier, Method, ParameterChange
 from knowscope_tui.core.proof import EditReport, FactOutcome, Figure, Proof, VerifyReport
-from knowscope_tui.core.saved import DeltaInfo, SavedCheckpoint
+from knowscope_tui.core.saved import DeltaInfo, Diff, SavedCheckpoint
 from knowscope_tui.core.units import Unit
 from knowscope_tui.text import count, cut, file_size, percent, probability, share, signed_percent, visible
 
@@ -43,6 +45,38 @@ def show_saved(console: Console, saved: SavedCheckpoint) -> None:
     console.print(Text(f"Load it: {visible(saved.load_command)}"), soft_wrap=True)
     if saved.pushed_to:
         console.print(Text(f"Uploaded to {visible(saved.pushed_to)}"), soft_wrap=True)
+
+
+def say_saved(saved: SavedCheckpoint, *, as_json: bool) -> None:
+    """A checkpoint as the result of a verb."""
+    if as_json:
+        output.write_json(saved_json(saved))
+    else:
+        show_saved(output.console(), saved)
+
+
+def show_diff(console: Console, diff: Diff) -> None:
+    """How two edits or checkpoints differ, parameter by parameter."""
+    console.print(Text(f"A {visible(diff.a)}", style=STRONG), soft_wrap=True)
+    console.print(Text(f"B {visible(diff.b)}", style=STRONG), soft_wrap=True)
+    if not diff.parameters:
+        console.print(Text(f"✓ The same, bit for bit, in {count(diff.compared, 'parameter')}.", style="green"))
+        return
+    made = table(
+        ("parameter", "left"), ("positions", "right"), ("only A", "right"), ("only B", "right"), ("‖A − B‖", "right"),
+        ("largest", "right"),
+    )  # fmt: skip
+    for parameter in diff.parameters:
+        made.add_row(
+            Text(visible(parameter.name)),
+            f"{parameter.positions:,}",
+            f"{parameter.only_a:,}",
+            f"{parameter.only_b:,}",
+            f"{parameter.norm:.3g}",
+            f"{parameter.largest:.3g}",
+        )
+    console.print(made)
+    console.print(Text(f"{len(diff.parameters)} of {count(diff.compared, 'parameter')} differ.", style=QUIET))
 
 
 def show_delta(console: Console, delta: DeltaInfo) -> None:
