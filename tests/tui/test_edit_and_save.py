@@ -236,3 +236,14 @@ async def test_quit_asks_while_an_edit_is_being_applied(drive: Any) -> None:
         session.gate.set()
         await it.idle()
         assert it.scope.unsaved
+
+
+async def test_save_says_beforehand_what_it_would_write_and_link(drive: Any) -> None:
+    async with drive() as it:
+        await it.press("e", "a", "escape", "s")
+        plan = it.text("#save-plan")
+        for word in ("linked", "rewritten with the edit", "writes", "free"):
+            assert word in plan
+        assert not it.asked(Save)
+        await it.press("tab", "space", "shift+tab", "enter")
+        assert it.asked(Save)[-1].options.include_facts is True

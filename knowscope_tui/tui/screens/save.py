@@ -10,15 +10,16 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, ProgressBar, Static
+from textual.widgets import Button, Checkbox, Input, ProgressBar, Static
 
-from knowscope_tui.core.saved import SavedCheckpoint
-from knowscope_tui.session.protocol import Event, Failed, Progress, Save, Saved, Stopped
-from knowscope_tui.text import count, file_size, visible
+from knowscope_tui.core.saved import SavedCheckpoint, SaveOptions
+from knowscope_tui.session.protocol import Event, Failed, PlanSave, Progress, Save, Saved, SavePlanned, Stopped
+from knowscope_tui.text import count, visible
 from knowscope_tui.tui.desk import Desk
 from knowscope_tui.tui.messages import InputLeft
 from knowscope_tui.tui.microscope import Microscope
 from knowscope_tui.tui.widgets.common import KeyBar, SafeInput
+from knowscope_tui.tui.widgets.save_plan import save_plan_lines, saved_lines
 
 DEFAULT_FOLDER = "./knowscope-edited"
 
@@ -46,6 +47,11 @@ class SaveScreen(ModalScreen[bool]):
             with Horizontal(classes="row"):
                 yield Static("folder", classes="label")
                 yield SafeInput(DEFAULT_FOLDER, id="folder", compact=True)
+            yield Checkbox("put the facts' text into the record and the model card", id="include-facts", compact=True)
+            with Horizontal(classes="row"):
+                yield Static("hub", classes="label")
+                yield SafeInput(placeholder="owner/name: upload it there too", id="hub", compact=True)
+            yield Static("", id="save-plan")
             yield ProgressBar(id="save-progress", show_eta=False, total=1.0)
             yield Static("", id="save-state")
             with Horizontal(classes="buttons"):
@@ -59,6 +65,26 @@ class SaveScreen(ModalScreen[bool]):
         self.query_one("#save-progress").display = False
         self.query_one("#save-copy").display = False
 
+        self._ask_plan()
+
+    @on(Input.Changed, "#folder")
+    def _ask_plan(self) -> None:
+        """Says what a save to the folder as typed would write and link."""
+        folder = self.query_one("#folder", Input).value.strip()
+        if not folder or self._saved is not None:
+            return
+        self._desk.ask("save-plan", lambda revision: PlanSave(revision, folder), self._hear_plan, "Looking at the disk")
+
+    def _hear_plan(self, event: Event) -> None:
+        if isinstance(event, SavePlanned):
+            self.query_one("#save-plan", Static).update(save_plan_lines(event.plan))
+        elif isinstance(event, Failed):
+            self.query_one("#save-plan", Static).update(Content.styled(visible(event.what), "$warning"))
+
+    def _options(self) -> SaveOptions:
+        repo = self.query_one("#hub", Input).value.strip()
+        return SaveOptions(self.query_one(Checkbox).value, push_to_hub=repo or None)
+
     @on(Input.Submitted)
     def _submitted(self) -> None:
         self._save()
@@ -71,10 +97,11 @@ class SaveScreen(ModalScreen[bool]):
             self._say("The folder has no name. Type one that does not exist yet.", "$warning")
             return
         self._say("◌ Saving…  escape stops it", "$warning")
+        options = self._options()
         bar = self.query_one(ProgressBar)
         bar.display = True
         bar.update(total=None)
-        self._desk.ask("save", lambda revision: Save(revision, folder), self._hear, "Saving")
+        self._desk.ask("save", lambda revision: Save(revision, folder, options), self._hear, "Saving")
 
     def _hear(self, event: Event) -> None:
         match event:
@@ -93,15 +120,8 @@ class SaveScreen(ModalScreen[bool]):
         self._saved = checkpoint
         self._scope.saved()
         self.query_one(ProgressBar).display = False
-        changed = count(len(checkpoint.parameters), "matrix", "matrices")
-        self.query_one("#save-state", Static).update(
-            Content.assemble(
-                ("● Saved ", "bold $success"),
-                (visible(checkpoint.folder), "bold"),
-                f"  {file_size(checkpoint.size_bytes)}, {changed} changed\n\nLoad it with\n",
-                (visible(checkpoint.load_command), "bold $accent"),
-            )
-        )
+        self.query_one("#save-plan").display = False
+        self.query_one("#save-state", Static).update(saved_lines(checkpoint))
         self.query_one("#save-copy").display = True
         self.query_one("#save-close").focus()
 
@@ -135,4 +155,5 @@ class SaveScreen(ModalScreen[bool]):
         if self._desk.asking("save"):
             self._desk.cancel("save")
         else:
+            self._desk.drop("save-plan")
             self.dismiss(self._saved is not None)
