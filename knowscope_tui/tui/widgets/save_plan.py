@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 
 from knowscope_tui.core.saved import Placed, PlannedFile, SavedCheckpoint, SavePlan
-from knowscope_tui.text import count, cut, cut_middle, file_size, visible
+from knowscope_tui.text import count, file_size, visible
 
 _MEANS = {
     Placed.LINKED: "linked: shares its bytes with the base",
@@ -14,7 +14,6 @@ _MEANS = {
     Placed.EDITED: "rewritten with the edit",
     Placed.WRITTEN: "written beside",
 }
-_NAMES = 2
 
 
 def save_plan_lines(plan: SavePlan) -> Content:
@@ -33,12 +32,7 @@ def _group(placed: Placed, files: tuple[PlannedFile, ...]) -> list[Content]:
     if not held:
         return []
     size = file_size(sum(file.bytes for file in held))
-    some = ", ".join(cut_middle(visible(file.name), 34) for file in held[:_NAMES])
-    names = f"{some}, …" if len(held) > _NAMES else some
-    return [
-        Content.assemble((f"{count(len(held), 'file'):>9} {size:>8}  ", "bold"), (_MEANS[placed], "$muted")),
-        Content.styled(f"{'':20}{cut(names, 50)}", ""),
-    ]
+    return [Content.assemble((f"{count(len(held), 'file'):>9} {size:>8}  ", "bold"), (_MEANS[placed], "$muted"))]
 
 
 def saved_lines(checkpoint: SavedCheckpoint) -> Content:
