@@ -34,3 +34,10 @@ def cache_folder() -> Path:
     named = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(named) if named and Path(named).is_absolute() else Path.home() / ".cache"
     return base / APP
+
+
+def state_folder() -> Path:
+    """`$XDG_STATE_HOME/knowscope-tui`: the log of edits and crash files. A relative `$XDG_STATE_HOME` is ignored."""
+    named = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(named) if named and Path(named).is_absolute() else Path.home() / ".local" / "state"
+    return base / APP

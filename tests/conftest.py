@@ -23,6 +23,7 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", WANDB_MODE
 # No test reads or writes the caches of whoever runs it, this program's or the hub's. Goes when the process ends.
 _CACHES = tempfile.TemporaryDirectory(prefix="knowscope-tests-", ignore_cleanup_errors=True)
 os.environ.update(XDG_CACHE_HOME=_CACHES.name, HF_HOME=os.path.join(_CACHES.name, "huggingface"))
+os.environ["XDG_STATE_HOME"] = os.path.join(_CACHES.name, "state")
 for _name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN"):
     os.environ.pop(_name, None)
 

@@ -23,6 +23,7 @@ from knowscope_tui.engine.methods.zeroing import random_like
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.proof import evaluate
 from knowscope_tui.engine.proof.leaks import LeakBaseline, leak_tests
+from knowscope_tui.session.diary import Diary
 from knowscope_tui.session.kept import Kept, split
 
 RETAINED_TEXTS = 1000
@@ -67,6 +68,7 @@ class Edits:
         self._applied: dict[int, Applied] = {}
         self._saved: tuple[int, ...] = ()
         self.names = FactNames()
+        self._diary = Diary()
 
     def __len__(self) -> int:
         return len(self._journal)
@@ -96,6 +98,11 @@ class Edits:
 
     def mark_saved(self) -> None:
         self._saved = self._in_force()
+        self._diary.note("saved", {"edits": list(self._saved)})
+
+    def _note(self, what: str, number: int) -> None:
+        applied = self._applied[number]
+        self._diary.note(what, {"edit": number, "method": applied.method, "facts": list(applied.names)})
 
     def _in_force(self) -> tuple[int, ...]:
         return tuple(entry.number for entry in self._journal if entry.on)
@@ -151,6 +158,7 @@ class Edits:
         report = replace(report, number=number)
         names = tuple(self.names.name(fact) for fact in spec.facts)
         self._applied[number] = Applied(spec.facts, names, spec.method.value, report, wishes)
+        self._note("applied", number)
         return report
 
     def apply_delta(self, file: Path) -> int:
@@ -161,6 +169,7 @@ class Edits:
         about = delta.about
         names = tuple(map(str, about.get("facts", ())))
         self._applied[number] = Applied((), names, str(about.get("method", "unknown")), source=file.name)
+        self._note("applied", number)
         return number
 
     def prove_all(self, wishes: Wishes) -> Proof:
@@ -188,13 +197,18 @@ class Edits:
     # --- the way back -----------------------------------------------------------------------------------------------
 
     def undo(self) -> int:
-        return self._journal.undo()
+        number = self._journal.undo()
+        self._note("undone", number)
+        return number
 
     def redo(self, number: int | None = None) -> int:
-        return self._journal.redo(number)
+        brought = self._journal.redo(number)
+        self._note("redone", brought)
+        return brought
 
     def switch(self, number: int, *, on: bool) -> None:
         self._journal.switch(number, on=on)
+        self._note("switched on" if on else "switched off", number)
 
     # --- parts ------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from knowscope_tui.errors import Cancelled, KnowscopeError, device_full
+from knowscope_tui.session.diary import Diary
 from knowscope_tui.session.protocol import Event, Failed, Finished, Request, Stopped
 
 Post = Callable[[Event], None]
@@ -105,4 +106,6 @@ class Runner:
                     self._post(Failed(request.revision, full.what, full.hint, request))
                     continue
                 reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-                self._post(Failed(request.revision, f"Unexpected: {reason[0]}.", "Please report this.", request))
+                file = Diary().crash(error)
+                hint = "Please report this." if file is None else f"Please report this, with {str(file)!r}."
+                self._post(Failed(request.revision, f"Unexpected: {reason[0]}.", hint, request))
