@@ -4,8 +4,8 @@ Everything is measured on what an edit may see: the facts' prompts and edit prom
 text. The held-out facts and phrasings that judge the edit play no part.
 
 The knee is the point within the limits where erasure − damage is largest: erasure = 1 − P(answer) after / before,
-damage = (1 − locality) + max(ΔPPL, 0); of equals the one that changes least. Walking down, the ladder ends once damage
-is past twice what the limits allow, since a lower τ2 only changes more.
+damage = (1 − locality) + max(ΔPPL, 0), where locality is that of the worst ring; of equals the one that changes least.
+Walking down, the ladder ends once damage is past twice what the limits allow, since a lower τ2 only changes more.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _frontier(limits: Limits, points: Sequence[FrontierPoint], yardstick: _Yards
 def _marked(point: FrontierPoint, limits: Limits) -> FrontierPoint:
     meets = (
         point.reliability >= limits.min_reliability
-        and point.locality >= limits.min_locality
+        and _worst(point) >= limits.min_locality
         and point.delta_ppl <= limits.max_delta_ppl
     )
     return FrontierPoint(**{**vars(point), "meets": meets})
@@ -153,7 +153,12 @@ def _marked(point: FrontierPoint, limits: Limits) -> FrontierPoint:
 def _worth(point: FrontierPoint, p_before: float) -> float:
     """Erasure less damage, to a hundredth: finer differences mean nothing."""
     erasure = 1 - point.p_answer / p_before if p_before > 0 else 0.0
-    return round(erasure - (1 - point.locality) - max(point.delta_ppl, 0.0), 2)
+    return round(erasure - (1 - _worst(point)) - max(point.delta_ppl, 0.0), 2)
+
+
+def _worst(point: FrontierPoint) -> float:
+    """Locality in the ring that suffers most: among hundreds of unrelated facts the near ones would not show."""
+    return min(point.rings.values(), default=point.locality)
 
 
 def _ruined(point: FrontierPoint, limits: Limits) -> bool:

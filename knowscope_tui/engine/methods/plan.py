@@ -88,7 +88,7 @@ def outline(lm: LanguageModel, library: Library, spec: EditSpec, applied: Applie
     most = whole if spec.method in (Method.PRECISE, Method.GRADIENT) else min(refined.budgeted(lm, spec.budget), whole)
     parameters = tuple(
         ParameterChange(
-            down_proj_name(lm.model, layer), layer, _stored_shape(lm, layer), size * most // whole, zeroed=0
+            down_proj_name(lm.model, layer), layer, _stored_shape(lm, layer), -(-size * most // whole), zeroed=0
         )
         for layer, size in sizes.items()
     )

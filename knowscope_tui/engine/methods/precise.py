@@ -36,13 +36,13 @@ from knowscope_tui.engine.methods.targets import Targets, find_targets
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.sites import down_proj, post_feedforward_gain, text_config
 
-MARGIN = 4.0
+MARGIN = 5.0
 """How many nats behind the top answer the erased one is to be, in each phrasing."""
 
 GROWTH, ROUNDS = 1.25, 12
 """By how much a step grows between rounds, and how many rounds there are."""
 
-KEEP = {"text": 0.1, "retained": 0.1, "near": 0.1, "invented": 0.1}
+KEEP = {"text": 0.2, "retained": 0.1, "near": 0.1, "invented": 0.1}
 """λ of each thing to keep, as a share of the keys' own second moment."""
 
 RIDGE = 1e-4

@@ -49,7 +49,7 @@ from knowscope_tui.engine.methods.targets import Row, rows_of
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.sites import down_proj, down_proj_name, stored_layout
 
-ERASE_MARGIN, WRITE_MARGIN = 4.0, 1.0
+ERASE_MARGIN, WRITE_MARGIN = 5.0, 1.0
 """Nats by which an erased answer is to lose and a written one to win, in every phrasing."""
 
 KEEP = 3.0
@@ -62,7 +62,7 @@ RATES = {Method.REFINED: 4e-3, Method.REFINED_RANDOM: 8e-3, Method.GRADIENT: 2e-
 
 USUAL_RMS = 0.05
 
-PHRASINGS, NEIGHBORS = 8, 200
+PHRASINGS, NEIGHBORS = 12, 200
 """Invented phrasings of each fact, invented neighbors in all."""
 
 BATCH, NEAR_SHARE, TEXTS = 96, 0.7, 16
@@ -145,7 +145,7 @@ def optimise(
     places = {layer: indices.to(parameters[layer].device) for layer, indices in positions.items()}
     base = {layer: _flat(parameters[layer])[places[layer]].clone() for layer in positions}
     task = _Task.of(lm, spec, material)
-    values = {layer: kept.to(torch.float32) for layer, kept in base.items()}
+    values = {layer: kept.to(torch.float32, copy=True) for layer, kept in base.items()}
     for layer, edited in (start or {}).items():
         if layer in values:
             values[layer] = stored_layout(lm.model, edited).flatten().to(values[layer].device)[places[layer]]
