@@ -268,7 +268,9 @@ async def test_a_sweep_that_fails_keeps_what_it_found_and_says_why(drive: Any) -
 
     session = Breaking()
     async with drive(session=session) as it:
-        assert it.notifications() == ["Unexpected: [red]out of luck[/red]. Please report this."]
+        (said,) = it.notifications()
+        assert said.startswith("Unexpected: [red]out of luck[/red]. Please report this, with ")
+        assert "crash-" in said
         assert it.title == "Units · stopped: 1 of 182 exact, r goes on"
         assert it.units[0] == UNLISTED[0]
         await it.press("space")
