@@ -15,14 +15,14 @@ import random
 import statistics
 from collections.abc import Sequence
 
-from knowscope_tui.core.edits import EditSpec, Method
+from knowscope_tui.core.edits import EditSpec, Method, NoTau2
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.proof import EditReport, Figure
 from knowscope_tui.core.rings import RINGS
 from knowscope_tui.demo import corpus
-from knowscope_tui.errors import EditError
 from knowscope_tui.session.editing import Wishes
-from knowscope_tui.session.scope import Scope, open_scope
+from knowscope_tui.session.front import open_scope
+from knowscope_tui.session.scope import Scope
 
 SPLIT_SEED = 7
 SIZES = {"batch": 50, "single": 40}
@@ -52,9 +52,7 @@ def measured(scope: Scope, method: str, facts: Sequence[Fact]) -> tuple[EditRepo
     spec = EditSpec(tuple(facts), Method.POSITIONS if auto else Method(method), auto=auto)
     try:
         report = scope.carry_out(spec, Wishes(dry_run=True))
-    except EditError as error:
-        if not error.what.startswith("No τ2"):
-            raise
+    except NoTau2:
         return None
     return report, report.plan.seconds
 

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from knowscope_tui.core.units import Family, Site, SiteKind, Unit
     from knowscope_tui.errors import KnowscopeError
     from knowscope_tui.session.editing import Wishes
+    from knowscope_tui.session.front import open_scope as open
     from knowscope_tui.session.scope import Scope
-    from knowscope_tui.session.scope import open_scope as open
     from knowscope_tui.session.verify import verify_checkpoint
 
 _PUBLIC = {
-    "open": "session.scope:open_scope",
+    "open": "session.front:open_scope",
     "Scope": "session.scope:Scope",
     "verify_checkpoint": "session.verify:verify_checkpoint",
     "Fact": "core.facts:Fact",

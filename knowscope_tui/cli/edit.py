@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from knowscope_tui.core.edits import EditSpec
     from knowscope_tui.core.facts import Fact
     from knowscope_tui.core.proof import EditReport
+    from knowscope_tui.session.editing import Wishes
     from knowscope_tui.session.scope import Scope
 
 METHODS = (
@@ -120,7 +121,7 @@ def edit(options: Shared, /, **given: Any) -> None:
             leaks=LeakOptions(seed=given["seed"]) if given["leaks"] else None,
             on_progress=tell,
         )
-        report = scope.carry_out(spec, wishes)
+        report = _carried_out(scope, spec, wishes, shown=not options.json)
         saved = delta = None
         if target is not None and _is_delta(target):
             delta = scope.save_delta(target)
@@ -147,6 +148,21 @@ def edit(options: Shared, /, **given: Any) -> None:
         show_saved(out_console, saved)
     if delta is not None:
         show_delta(out_console, delta)
+
+
+def _carried_out(scope: Scope, spec: EditSpec, wishes: Wishes, *, shown: bool) -> EditReport:
+    """The edit's report. Where no τ2 is within the limits the frontier is shown before the error travels on."""
+    from knowscope_tui.core.edits import NoTau2
+
+    try:
+        return scope.carry_out(spec, wishes)
+    except NoTau2 as error:
+        if shown:
+            from knowscope_tui.cli import output
+            from knowscope_tui.cli.render_edit import show_frontier
+
+            show_frontier(output.console(), error.frontier)
+        raise
 
 
 def _spec(facts: tuple[Fact, ...], retain: list[Fact] | None, given: Mapping[str, Any]) -> EditSpec:

@@ -52,7 +52,7 @@ class Shared(NamedTuple):
         """What opening it would take; nothing is loaded but torch."""
         source = self.source()
         tell("Loading torch", None)
-        from knowscope_tui.session.scope import plan_for
+        from knowscope_tui.session.front import plan_for
 
         return plan_for(source, tell)
 

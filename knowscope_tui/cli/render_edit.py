@@ -32,7 +32,7 @@ def show_report(console: Console, report: EditReport) -> None:
         console.print(Text(visible(note), style=QUIET))
     _show_changes(console, plan.units, plan.parameters, plan.share)
     if plan.frontier is not None:
-        _show_frontier(console, plan.frontier)
+        show_frontier(console, plan.frontier)
     _show_proof(console, report.proof)
     if not report.applied:
         console.print(Text("A dry run: the model is as it was.", style=QUIET))
@@ -130,10 +130,15 @@ def _show_changes(
     console.print()
 
 
-def _show_frontier(console: Console, frontier: Frontier) -> None:
+def show_frontier(console: Console, frontier: Frontier) -> None:
     """Erasure and damage by τ2, with the knee marked."""
     made = table(
-        ("τ2", "right"), ("positions", "right"), ("Rel", "right"), ("Loc", "right"), ("ΔPPL", "right"), ("", "left")
+        ("τ2", "right"),
+        ("positions", "right"),
+        ("Rel", "right"),
+        ("Loc, worst ring", "right"),
+        ("ΔPPL", "right"),
+        ("", "left"),
     )
     for index, point in enumerate(frontier.points):
         mark = "← chosen" if index == frontier.chosen else "within the limits" if point.meets else ""
@@ -141,7 +146,7 @@ def _show_frontier(console: Console, frontier: Frontier) -> None:
             f"{point.tau2:.4g}",
             f"{point.positions:,}",
             share(point.reliability),
-            share(point.locality),
+            share(point.worst),
             signed_percent(point.delta_ppl),
             Text(mark, style="green" if index == frontier.chosen else QUIET),
         )

@@ -10,10 +10,10 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from knowscope_tui.core.edits import EditPlan, Frontier, JournalState, ParameterChange
+from knowscope_tui.core.edits import EditPlan, Frontier, ParameterChange
 from knowscope_tui.core.fact_names import FactNames
 from knowscope_tui.core.proof import Control, EditReport, FactOutcome, Figure, LeakResult, Proof, Scores, VerifyReport
-from knowscope_tui.core.saved import DeltaInfo, Diff, SavedCheckpoint, SavePlan
+from knowscope_tui.core.saved import DeltaInfo, Diff, SavedCheckpoint
 
 Json = dict[str, Any]
 
@@ -24,6 +24,7 @@ def _number(value: float | None) -> float | None:
 
 
 def figure_json(figure: Figure) -> Json:
+    """A figure with its interval."""
     return {
         "value": _number(figure.value),
         "items": figure.items,
@@ -33,6 +34,7 @@ def figure_json(figure: Figure) -> Json:
 
 
 def scores_json(scores: Scores) -> Json:
+    """The figures of one moment."""
     return {
         "reliability": figure_json(scores.reliability),
         "generalization": figure_json(scores.generalization),
@@ -47,6 +49,7 @@ def scores_json(scores: Scores) -> Json:
 
 
 def outcome_json(outcome: FactOutcome, names: FactNames) -> Json:
+    """What became of one fact."""
     row: Json = {
         "fact": names.name(outcome.fact),
         "known_before": outcome.known_before,
@@ -65,6 +68,7 @@ def outcome_json(outcome: FactOutcome, names: FactNames) -> Json:
 
 
 def leak_json(result: LeakResult, names: FactNames) -> Json:
+    """One leak test, fact by fact."""
     return {
         "test": result.test.value,
         "tested": result.tested,
@@ -85,6 +89,7 @@ def leak_json(result: LeakResult, names: FactNames) -> Json:
 
 
 def control_json(control: Control) -> Json:
+    """The random control."""
     return {
         "method": control.method,
         "positions": control.positions,
@@ -94,6 +99,7 @@ def control_json(control: Control) -> Json:
 
 
 def proof_json(proof: Proof, names: FactNames) -> Json:
+    """Everything that was measured; a record claims it under `proof`."""
     return {
         "before": scores_json(proof.before),
         "after": scores_json(proof.after),
@@ -105,6 +111,7 @@ def proof_json(proof: Proof, names: FactNames) -> Json:
 
 
 def parameters_json(parameters: Iterable[ParameterChange]) -> list[Json]:
+    """What changes in each parameter."""
     return [
         {
             "name": change.name,
@@ -121,6 +128,7 @@ def parameters_json(parameters: Iterable[ParameterChange]) -> list[Json]:
 
 
 def frontier_json(frontier: Frontier) -> Json:
+    """The frontier with its limits; `chosen` is an index."""
     limits = frontier.limits
     return {
         "limits": {
@@ -135,6 +143,7 @@ def frontier_json(frontier: Frontier) -> Json:
                 "reliability": _number(point.reliability),
                 "p_answer": _number(point.p_answer),
                 "locality": _number(point.locality),
+                "worst": _number(point.worst),
                 "delta_ppl": _number(point.delta_ppl),
                 "rings": dict(point.rings),
                 "meets": point.meets,
@@ -146,6 +155,7 @@ def frontier_json(frontier: Frontier) -> Json:
 
 
 def plan_json(plan: EditPlan, names: FactNames) -> Json:
+    """A plan: how, by which units, where."""
     spec = plan.spec
     return {
         "method": spec.method.value,
@@ -220,32 +230,6 @@ def saved_json(saved: SavedCheckpoint) -> Json:
         "files": [{"name": file.name, "placed": file.placed.value, "bytes": file.bytes} for file in saved.files],
         "pushed_to": saved.pushed_to,
     }
-
-
-def save_plan_json(plan: SavePlan) -> Json:
-    return {
-        "folder": plan.folder,
-        "bytes": plan.total,
-        "written": plan.written,
-        "free": plan.free,
-        "files": [{"name": file.name, "placed": file.placed.value, "bytes": file.bytes} for file in plan.files],
-        "problem": plan.problem or None,
-    }
-
-
-def journal_json(journal: JournalState) -> list[Json]:
-    return [
-        {
-            "number": entry.number,
-            "method": entry.method,
-            "facts": list(entry.facts),
-            "positions": entry.positions,
-            "on": entry.on,
-            "reliability": _number(entry.reliability),
-            "source": entry.source or None,
-        }
-        for entry in journal.entries
-    ]
 
 
 def delta_json(info: DeltaInfo) -> Json:

@@ -7,6 +7,7 @@ from enum import Enum
 
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.units import SiteKind, Unit
+from knowscope_tui.errors import EditError
 
 
 class Method(str, Enum):
@@ -28,9 +29,28 @@ class Method(str, Enum):
         return self in (Method.PRECISE, Method.REFINED, Method.REFINED_RANDOM, Method.GRADIENT)
 
     @property
+    def has_budget(self) -> bool:
+        """Whether the method is told how much of the model it may change."""
+        return self in (Method.REFINED, Method.REFINED_RANDOM)
+
+    @property
     def has_tau2(self) -> bool:
         """Whether the method has a threshold, which `auto` can look for."""
         return self in (Method.POSITIONS, Method.ROWS, Method.RANDOM)
+
+
+MEANING: dict[Method, str] = {
+    Method.POSITIONS: "zeroes the weights that write most into the units on this fact",
+    Method.ROWS: "zeroes whole rows of weights, where the units point most",
+    Method.NEURONS: "zeroes the columns of the strongest neurons: the older way",
+    Method.PROJECTION: "takes the units' directions out of the weights altogether",
+    Method.RANDOM: "zeroes as many weights, drawn at random: the control of positions",
+    Method.PRECISE: "takes what the units write on the facts out, holding others still",
+    Method.REFINED: "the units choose a few weights; only their values are optimised",
+    Method.REFINED_RANDOM: "optimises as many weights, drawn at random: the control of refined",
+    Method.GRADIENT: "optimises every weight that it can: the baseline to compare with",
+}
+"""What each method does, in plain words that follow its name."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +141,11 @@ class FrontierPoint:
     meets: bool = False
     """Whether it is within the limits."""
 
+    @property
+    def worst(self) -> float:
+        """Locality in the ring that suffers most: among hundreds of unrelated facts the near ones would not show."""
+        return min(self.rings.values(), default=self.locality)
+
 
 @dataclass(frozen=True)
 class Frontier:
@@ -133,6 +158,18 @@ class Frontier:
     @property
     def knee(self) -> FrontierPoint | None:
         return None if self.chosen is None else self.points[self.chosen]
+
+
+class NoTau2(EditError):
+    """No τ2 is within the limits; `frontier` shows what there is instead."""
+
+    def __init__(self, frontier: Frontier) -> None:
+        limits = frontier.limits
+        asked = f"Rel ≥ {limits.min_reliability:g}, Loc ≥ {limits.min_locality:g} and ΔPPL ≤ {limits.max_delta_ppl:g}"
+        super().__init__(
+            f"No τ2 reaches {asked}.", "Loosen a limit, name more units with --top, or use `precise` or `refined`."
+        )
+        self.frontier = frontier
 
 
 @dataclass(frozen=True)

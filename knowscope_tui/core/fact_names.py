@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from knowscope_tui.core.facts import Fact
 
 COST = 1 << 12
-"""scrypt's N: about 10 ms a guess."""
+"""scrypt's N: some milliseconds a guess."""
 
 SHOWN = 12
 """Hexadecimal digits of a hash that stand for a fact."""

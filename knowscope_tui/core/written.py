@@ -42,7 +42,7 @@ def written_beside(target: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
     except OSError as error:
         raise cannot_write(target, error) from None
     finally:
@@ -68,9 +68,9 @@ def _reason(error: Exception) -> str:
     return said or (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def _sync(folder: Path) -> None:
-    """Makes the names in `folder` safe on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Makes a file, or the names in a folder, safe on the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -39,7 +39,6 @@ class Journal:
         self._undone: list[Entry] = []
         self._left: dict[str, str] = {}
         """Parameter → hash of what the journal left there; the base's, where no edit is on."""
-        self._base: dict[str, str] = {}
         self._last = 0
 
     def __len__(self) -> int:
@@ -53,11 +52,6 @@ class Journal:
     def undone(self) -> tuple[Entry, ...]:
         """What `redo` can bring back, the next one last."""
         return tuple(self._undone)
-
-    @property
-    def base_hashes(self) -> dict[str, str]:
-        """Touched parameter → sha256 of its bytes before any edit."""
-        return dict(self._base)
 
     def apply(self, changes: Sequence[Change]) -> int:
         """Makes `changes` as one edit after all others; its number. Raises `EditError` and changes nothing when the
@@ -164,7 +158,6 @@ class Journal:
             found = tensor_sha256(self._weight(name))
             if self._left.setdefault(name, found) != found:
                 raise EditError(f"{name} was changed by something else since it was opened.", "Open the model again.")
-            self._base.setdefault(name, found)
         for change in changes:
             shape = tuple(self._weight(change.name).shape)
             if shape != change.shape:

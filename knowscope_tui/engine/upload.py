@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knowscope_tui.core.progress import OnProgress, silent
+from knowscope_tui.core.record import DELTA, RECORD, public_name
 from knowscope_tui.engine.deltas.files import Delta, as_bytes
 from knowscope_tui.engine.hub import is_offline
-from knowscope_tui.engine.saving.save import DELTA, RECORD
 from knowscope_tui.engine.saving.saved import Saved, read
 from knowscope_tui.engine.upload_errors import bad_name, no_token, offline, said_uploading
 from knowscope_tui.errors import HubError
@@ -93,7 +93,7 @@ def shipped(saved: Saved) -> dict[str, str | bytes]:
         for path in sorted(saved.folder.iterdir())
         if path.is_file() and not path.name.startswith(".") and not path.name.endswith(LEFT_OUT)
     }
-    base = _public_base(saved)
+    base = public_name(saved.record)
     if base == saved.base_name:
         return files
     delta = as_bytes(Delta(saved.delta.parts, {**saved.delta.about, "base": base}))
@@ -112,7 +112,7 @@ def _present(api: HfApi, repo: str, saved: Saved) -> tuple[str | None, list[str]
     names = [sibling.rfilename for sibling in info.siblings or ()]
     if set(names) <= HARMLESS:
         return info.sha, names
-    if RECORD in names and _base_in(api.hf_hub_download(repo, RECORD, revision=info.sha)) == _public_base(saved):
+    if RECORD in names and _base_in(api.hf_hub_download(repo, RECORD, revision=info.sha)) == public_name(saved.record):
         return info.sha, names
     raise HubError(f"{repo} holds another model.", "Choose a name that is free.")
 
@@ -123,9 +123,3 @@ def _base_in(record: str) -> str | None:
         return str(json.loads(Path(record).read_text(encoding="utf-8"))["base"]["name"])
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _public_base(saved: Saved) -> str:
-    """What the base is called away from this machine."""
-    base = Path(saved.base_name)
-    return base.name if base.is_absolute() else saved.base_name

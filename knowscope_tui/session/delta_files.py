@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from knowscope_tui.core.progress import OnProgress, silent
+from knowscope_tui.core.record import DELTA
 from knowscope_tui.core.saved import DeltaInfo, Diff, ParameterDiff, SavedCheckpoint, SaveOptions
 from knowscope_tui.demo import bundle
 from knowscope_tui.engine.deltas import files
@@ -13,7 +14,7 @@ from knowscope_tui.engine.deltas.compare import delta_diff, merge, tensor_diff
 from knowscope_tui.engine.deltas.files import Delta
 from knowscope_tui.engine.loading import base_folder
 from knowscope_tui.engine.saving.revert import revert
-from knowscope_tui.engine.saving.save import DELTA, save, versions
+from knowscope_tui.engine.saving.save import save, versions
 from knowscope_tui.engine.saving.saved import read
 from knowscope_tui.engine.saving.stored import stored_name, tensors_in
 from knowscope_tui.errors import SaveError, UsageError

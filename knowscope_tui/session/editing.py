@@ -179,7 +179,9 @@ class Edits:
         only = self._applied[numbers[0]].report if len(numbers) == 1 else None
         if only is not None and only.number == 1:
             return only.proof
-        kept = split(facts, self._among, neighbors=wishes.neighbors)
+        last = self._applied[numbers[-1]].report
+        spec = EditSpec(facts) if last is None else replace(last.plan.spec, facts=facts)
+        kept = self._split(spec, wishes)
         after = self._snapshot(facts, kept)
         for number in reversed(numbers):
             self._journal.switch(number, on=False)

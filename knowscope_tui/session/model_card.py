@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from knowscope_tui.text import plain_table, signed_percent
+from knowscope_tui.core.record import Row
+from knowscope_tui.session.audit.way_back import LIMITS
+from knowscope_tui.text import count, plain_table, signed_percent
 
 CARRIED = (
     "license",
@@ -18,8 +20,6 @@ CARRIED = (
     "extra_gated_button_content",
 )
 """Keys of the base's front matter that hold for what is made from it."""
-
-Row = Mapping[str, Any]
 
 
 def model_card(record: Row, base_card: str | None) -> str:
@@ -63,7 +63,7 @@ def _opening(record: Row, edits: Sequence[Row]) -> str:
     lines = [
         f"# {base}, edited",
         "",
-        f"`{base}` with {_count(len(facts), 'fact')} edited in its weights by knowscope-tui. "
+        f"`{base}` with {count(len(facts), 'fact')} edited in its weights by knowscope-tui. "
         "Every other tensor has the base's bits; the folder loads as any model of its kind does.",
         "",
         "| edit | method | facts | positions changed | share of the weights |",
@@ -146,11 +146,4 @@ knowscope-tui revert path/to/this/folder --out base            # the base's weig
 
 
 def _limits() -> str:
-    return """## What this does not prove
-
-The figures hold for the questions that were asked. That an answer does not come out in any of them does not show that
-nothing in the weights is correlated with it, nor that it cannot be taught again."""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+    return f"## What this does not prove\n\n{LIMITS[0]}"

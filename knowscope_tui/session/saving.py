@@ -10,11 +10,12 @@ from typing import Any
 from knowscope_tui.core.edit_json import proof_json, report_json
 from knowscope_tui.core.fact_names import FactNames
 from knowscope_tui.core.progress import OnProgress, silent
+from knowscope_tui.core.record import CARD
 from knowscope_tui.core.saved import DeltaInfo, SavedCheckpoint, SaveOptions, SavePlan
 from knowscope_tui.engine.deltas import files as delta_files
 from knowscope_tui.engine.loading import base_folder
 from knowscope_tui.engine.model import LanguageModel
-from knowscope_tui.engine.saving.save import CARD, plan_save, save, versions
+from knowscope_tui.engine.saving.save import plan_save, save, versions
 from knowscope_tui.engine.saving.stored import stored_name, tensors_in
 from knowscope_tui.engine.upload import check_repo, push
 from knowscope_tui.errors import EditError
@@ -68,7 +69,7 @@ class Saving:
         parts = []
         for change in self._edits.total():
             tensor = stored[stored_name(change.name, stored)]
-            renamed = type(change)(**{**vars(change), "name": tensor.name})
+            renamed = replace(change, name=tensor.name)
             parts.append(delta_files.part_of(tensor.read(), renamed)[0])
         delta = delta_files.Delta(tuple(parts), {"base": self._base_name, **self._about()})
         delta_files.write(target, delta)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -390,37 +390,3 @@ def _load_library(lm: LanguageModel, chosen: Wanted, prepared: Prepared, on_prog
         pool=EncoderPool(budget),
         on_progress=on_progress,
     )
-
-
-def plan_for(source: SourceSpec, on_progress: OnProgress = silent) -> MemoryPlan:
-    """What opening `source` would take and where it would go; nothing but configurations is fetched or read."""
-    return prepare(source, on_progress).plan
-
-
-def open_scope(
-    model: str | None = None,
-    *,
-    sae: Mapping[str, str | Path] | Sequence[str] | None = None,
-    width: int | None = None,
-    l0: float | None = None,
-    layers: tuple[int, int] | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    sae_dtype: str = "bfloat16",
-    sae_memory: int | None = None,
-    chat: bool = False,
-    offline: bool = False,
-) -> Scope:
-    """Opens a model: the embedded demo, or `model`, a folder or a hub name with or without @revision.
-
-    `sae` names dictionaries: releases, or site → folder. None is the model's usual set, () none at all. `width`, `l0`
-    and `layers` choose among those of a release. `offline` holds for the whole process. Raises what `Scope.open`
-    raises.
-    """
-    named: tuple[DictionarySource, ...] | None = None
-    if isinstance(sae, Mapping):
-        named = tuple(DictionarySource(str(folder), SiteKind.parse(kind)) for kind, folder in sae.items())
-    elif sae is not None:
-        named = tuple(DictionarySource.parse(text) for text in sae)
-    choice = Choice(width, l0, layers)
-    return Scope.open(SourceSpec(model, named, choice, device, dtype, sae_dtype, sae_memory, chat, offline))

@@ -137,12 +137,12 @@ class Session:
             neighbors=request.neighbors,
             dry_run=dry_run,
             leaks=LeakOptions() if request.leaks else None,
+            on_report=lambda report: post(protocol.EditMeasured(request.revision, report)),
             on_leak=lambda result, number, tests: post(protocol.LeakTested(request.revision, result, number, tests)),
             on_frontier=lambda frontier, final: post(protocol.FrontierGrown(request.revision, frontier, final)),
             on_progress=_progress(request, post, check),
         )
-        report = self._open.carry_out(request.spec, wishes)
-        post(protocol.EditMeasured(request.revision, report))
+        self._open.carry_out(request.spec, wishes)
         if not dry_run:
             self._tell_journal(request, post)
 

@@ -24,7 +24,7 @@ from knowscope_tui.session.kept import split
 from knowscope_tui.session.opening import DEMO
 
 CLOSE = 2e-3
-"""How far a mean probability or ΔPPL may be from what was claimed; shares must agree in the items they count."""
+"""How far a mean probability or ΔPPL may be from what was claimed. Shares count items, and must be the same."""
 
 
 def verify_checkpoint(
@@ -134,10 +134,11 @@ def _claims(claimed: Json | None, proof: Proof, names: FactNames) -> Iterator[Cl
     if claimed is None:
         return
     measured = proof_json(proof, names)
-    for key in ("reliability", "generalization", "locality", "delta_ppl", "retained"):
-        yield _figure_claim(key, claimed["after"][key], measured["after"][key])
+    for key in ("reliability", "generalization", "locality", "retained"):
+        yield _share_claim(key, claimed["after"][key], measured["after"][key])
     for ring, figure in claimed["after"].get("rings", {}).items():
-        yield _figure_claim(f"locality, {ring}", figure, measured["after"]["rings"].get(ring, {}))
+        yield _share_claim(f"locality, {ring}", figure, measured["after"]["rings"].get(ring, {}))
+    yield _number_claim("delta_ppl", claimed["after"]["delta_ppl"]["value"], measured["after"]["delta_ppl"]["value"])
     for key in ("p_answer", "p_paraphrases", "p_neighbors"):
         yield _number_claim(key, claimed["after"].get(key), measured["after"][key])
     again = {row["fact"]: row for row in measured["facts"]}
@@ -151,10 +152,9 @@ def _claims(claimed: Json | None, proof: Proof, names: FactNames) -> Iterator[Cl
             yield Claim(f"leaks, {row['test']}", _named(row["leaking"]), _named(found), agrees)
 
 
-def _figure_claim(name: str, claimed: Mapping[str, Any], measured: Mapping[str, Any]) -> Claim:
-    same_items = claimed.get("items") == measured.get("items")
-    number = _number_claim(name, claimed.get("value"), measured.get("value"))
-    return replace(number, agrees=number.agrees and same_items)
+def _share_claim(name: str, claimed: Mapping[str, Any], measured: Mapping[str, Any]) -> Claim:
+    same = all(claimed.get(key) == measured.get(key) for key in ("value", "items"))
+    return Claim(name, _shown(claimed.get("value")), _shown(measured.get("value")), same)
 
 
 def _number_claim(name: str, claimed: float | None, measured: float | None) -> Claim:

@@ -63,7 +63,7 @@ class Editor:
         self.moved = False
         """Whether a person moved τ2 since the frontier was asked for; the knee then leaves it alone."""
         self._along: EditSpec | None = None
-        self._measured = False
+        self._measured: EditReport | None = None
         self._leaking = 0
 
     @property
@@ -94,14 +94,14 @@ class Editor:
         self._ask("apply", lambda at: ApplyEdit(at, spec, leaks=leaks), self._hear_edit, "Applying")
 
     def _begin(self) -> None:
-        self._measured, self._leaking = False, 0
+        self._measured, self._leaking = None, 0
         self._face.panes.query_one(LeaksTable).begin(asked=self.leaks)
 
     def _hear_edit(self, event: Event) -> None:
         panes = self._face.panes
         match event:
             case EditMeasured(report=report):
-                self._measured = True
+                self._measured = report
                 panes.show_report(report)
                 panes.go("leaks" if self.leaks else "figures")
                 self._say_measured(report)
@@ -110,21 +110,20 @@ class Editor:
                 self._leaking += bool(result.leaking)
                 self._face.say(f"◌ {number} of {tests} leak tests done  escape stops them", "$warning")
                 if number == tests:
-                    tells = f"{count(self._leaking, 'leak test')} of {tests} found a leak"
                     self._face.say(
-                        f"! {tells}" if self._leaking else f"● no leak in {tests} tests",
+                        f"! {self._leaking} of {tests} tests leak" if self._leaking else f"● no leak in {tests} tests",
                         "$warning" if self._leaking else "$success",
                     )
-            case Stopped() if self._measured:
-                panes.query_one(LeaksTable).end()
-                self._face.say("● the leak tests are stopped", "$warning")
+            case Stopped() if self._measured is not None:
+                panes.show_report(replace(self._measured, applied=False))
+                self._face.say("● stopped; the model is unchanged", "$warning")
             case _:
                 self._hear(event)
         if isinstance(event, (Finished, Failed, Stopped)):
             panes.query_one(LeaksTable).end()
 
     def _say_measured(self, report: EditReport) -> None:
-        done = "● applied in memory; not saved yet" if report.applied else "● previewed; nothing is kept"
+        done = "● applied; not saved yet" if report.applied else "● previewed; not kept"
         self._face.say(done, "$success")
 
     def _hear(self, event: Event) -> None:
@@ -164,7 +163,7 @@ class Editor:
         if frontier.knee is None:
             self._face.say("! no τ2 meets the limits", "$warning")
             return
-        self._face.say(f"● the knee is at τ2 {frontier.knee.tau2:.3g}", "$success")
+        self._face.say(f"● knee at τ2 {frontier.knee.tau2:.3g}", "$success")
         if not self.moved:
             self._face.form.set_tau2(frontier.knee.tau2)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from knowscope_tui.core.edits import EditSpec, Limits, Method
+from knowscope_tui.core.edits import EditSpec, Limits, Method, NoTau2
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.engine.deltas.change import make
 from knowscope_tui.engine.journal import Journal
@@ -16,7 +16,7 @@ from knowscope_tui.engine.methods.conflicts import conflicts
 from knowscope_tui.engine.methods.evidence import phrasings
 from knowscope_tui.engine.methods.invented import invented_neighbors, invented_phrasings
 from knowscope_tui.engine.methods.material import Material
-from knowscope_tui.engine.methods.plan import NoTau2, frontier, outline, plan_edit
+from knowscope_tui.engine.methods.plan import frontier, outline, plan_edit
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.proof.evaluate import know
 from knowscope_tui.errors import EditError

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from knowscope_tui.core.edits import EditSpec
 from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.record import CARD, DELTA, RECORD
 from knowscope_tui.core.saved import Placed, SaveOptions
 from knowscope_tui.core.units import SiteKind
 from knowscope_tui.engine.deltas.change import Change, SparseChange
@@ -31,7 +32,7 @@ from knowscope_tui.engine.loading import load_model
 from knowscope_tui.engine.methods.plan import plan_edit
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.saving import save as saving
-from knowscope_tui.engine.saving.save import CARD, DELTA, RECORD, plan_save, save
+from knowscope_tui.engine.saving.save import plan_save, save
 from knowscope_tui.engine.saving.saved import problems, read
 from knowscope_tui.errors import SaveError
 from tests.tiny import sparse

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from knowscope_tui.core.record import DELTA, RECORD
 from knowscope_tui.core.saved import SaveOptions
 from knowscope_tui.engine.deltas.change import SparseChange
 from knowscope_tui.engine.model import LanguageModel
-from knowscope_tui.engine.saving.save import DELTA, RECORD, save
+from knowscope_tui.engine.saving.save import save
 from knowscope_tui.engine.saving.saved import problems, read
 from tests.hub.clients import Outcome, client_environment, run_client
 from tests.hub.server import HubServer

@@ -22,6 +22,7 @@ from knowscope_tui.demo import corpus
 from knowscope_tui.engine.means import mean_activations
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.errors import Cancelled, DictionaryError, EditError, PromptError, SaveError, UsageError
+from knowscope_tui.session.editing import Wishes
 from knowscope_tui.session.scope import Scope
 from tests.tiny import D_MLP, D_MODEL, D_SAE, LAYERS, bits, hook_count
 
@@ -272,6 +273,19 @@ def test_a_checkpoint_of_two_edits_holds_both(scope: Scope, facts: list[Fact], t
     verified = knowscope_tui.verify_checkpoint(Path(saved.folder), facts[:2], [], device="cpu")
     assert verified.intact
     assert verified.method == "positions, neurons"
+
+
+def test_what_was_named_for_the_edit_is_what_several_edits_are_verified_with(
+    scope: Scope, facts: list[Fact], tmp_path: Path
+) -> None:
+    kept, retain = tuple(facts[2:4]), tuple(facts[4:])
+    for fact in facts[:2]:
+        scope.carry_out(EditSpec((fact,), retain=retain, seed=3), Wishes(neighbors=kept))
+    saved = scope.save(tmp_path / "edited")
+    verified = knowscope_tui.verify_checkpoint(Path(saved.folder), facts[:2], kept, retain=retain, device="cpu")
+    assert verified.proof.after.retained.items > 0
+    assert verified.claims
+    assert verified.intact
 
 
 def test_verifying_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from knowscope_tui.core.dictionaries import DictionarySource
 from knowscope_tui.core.edits import EditSpec, Method
 from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.proof import LeakTest
 from knowscope_tui.core.readings import Ablation, Rank
 from knowscope_tui.core.units import Family, SiteKind, Unit
 from knowscope_tui.errors import Cancelled, EditError, UsageError
@@ -191,6 +192,14 @@ def test_planning_previewing_applying_and_undoing(session: Session, facts: list[
     (off,) = results(put(session, protocol.SwitchEdit(6, 1, on=False)))
     assert isinstance(off, protocol.JournalChanged)
     assert (off.journal.on, len(off.journal.entries)) == (0, 1)
+
+
+def test_leak_tests_come_one_by_one_behind_the_figures(session: Session, facts: list[Fact]) -> None:
+    spec = EditSpec((facts[0],), top=3)
+    measured, *leaks = results(put(session, protocol.PreviewEdit(1, spec, neighbors=tuple(facts), leaks=True)))
+    assert isinstance(measured, protocol.EditMeasured)
+    assert [leak.number for leak in leaks if isinstance(leak, protocol.LeakTested)] == [*range(1, len(leaks) + 1)]
+    assert {leak.result.test for leak in leaks if isinstance(leak, protocol.LeakTested)} == set(LeakTest)
 
 
 def test_saving_tells_where(session: Session, facts: list[Fact], tmp_path: Path) -> None:

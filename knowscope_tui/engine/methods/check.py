@@ -15,9 +15,6 @@ from knowscope_tui.errors import EditError
 EDITABLE_KINDS = (SiteKind.MLP_OUT, SiteKind.RESID_MID, SiteKind.RESID_POST)
 """Sites whose features `down_proj` writes into."""
 
-BY_NEURONS = (Method.NEURONS, Method.GRADIENT)
-"""Methods that use no features."""
-
 
 def check(lm: LanguageModel, library: Library, spec: EditSpec) -> None:
     """Raises `EditError` for a spec that makes no sense or cannot be carried out on what is open."""

@@ -15,13 +15,13 @@ from torch import Tensor
 from knowscope_tui.core.edits import Conflict
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.units import Site, SiteKind
-from knowscope_tui.engine.methods.evidence import normed, phrasings
+from knowscope_tui.engine.methods.evidence import normed, phrasings, questions_about
+from knowscope_tui.engine.methods.states import at_last
 from knowscope_tui.engine.model import LanguageModel
-from knowscope_tui.engine.trace import record
+from knowscope_tui.engine.sites import layer_device
 
 ALIKE = 0.98
-"""Cosine from which on two keys count as the same. Phrasings of one fact of the demo reach .9 and more among
-themselves, different facts seldom .95."""
+"""Cosine from which on two keys count as the same. Of 19,900 pairs of the demo's facts one reaches it."""
 
 
 def conflicts(
@@ -34,7 +34,8 @@ def conflicts(
     others = [(fact, number) for number, group in applied for fact in group]
     if len({fact.target_new.strip() for fact in (*facts, *(fact for fact, _number in others))}) < 2:
         return ()
-    own_keys, other_keys = _keys(lm, facts), _keys(lm, [fact for fact, _number in others])
+    own_keys = _keys(lm, facts)
+    other_keys = _keys(lm, [fact for fact, _number in others]) if others else own_keys[:0]
     found = []
     for index, fact in enumerate(facts):
         rivals = [
@@ -54,15 +55,12 @@ def conflicts(
 def _keys(lm: LanguageModel, facts: Sequence[Fact]) -> Tensor:
     """A key for each fact, of length one: (facts, layers · d_mlp), float32, on the CPU."""
     sites = [Site(layer, SiteKind.MLP_ACT) for layer in range(lm.n_layers)]
-    keys = []
-    for fact in facts:
-        summed: dict[Site, Tensor] = {}
-        for prompt in phrasings(fact):
-            question = lm.ask(prompt, fact.answer)
-            trace = record(lm, [question], [question.last], sites)
-            for site in sites:
-                a = normed(lm, site.layer, trace.activations[site][0]).cpu()
-                summed[site] = summed[site] + a if site in summed else a
-        parts = [torch.nn.functional.normalize(summed[site], dim=0) for site in sites]
-        keys.append(torch.cat(parts) / len(sites) ** 0.5)
-    return torch.stack(keys) if keys else torch.empty(0)
+    acts = at_last(lm, questions_about(lm, facts), sites)
+    owners = torch.tensor([number for number, fact in enumerate(facts) for _ in phrasings(fact)])
+    parts = []
+    for site in sites:
+        a = normed(lm, site.layer, acts[site].to(layer_device(lm.model, site.layer))).cpu()
+        summed = torch.zeros(len(facts), a.shape[1]).index_add_(0, owners, a)
+        parts.append(torch.nn.functional.normalize(summed, dim=1))
+    keys: Tensor = torch.cat(parts, dim=1) / len(sites) ** 0.5
+    return keys

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.units import Site, SiteKind, Unit
 from knowscope_tui.engine.attribution import strongest, unit_attribution
 from knowscope_tui.engine.library import Library
-from knowscope_tui.engine.model import LanguageModel
+from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.sites import down_proj, post_feedforward_gain, text_config
 from knowscope_tui.engine.trace import record
 
@@ -40,6 +40,11 @@ class Evidence:
 def phrasings(fact: Fact) -> tuple[str, ...]:
     """Everything an edit may see of a fact: its prompt and its edit prompts."""
     return (fact.prompt, *fact.edit_prompts)
+
+
+def questions_about(lm: LanguageModel, facts: Iterable[Fact]) -> list[Question]:
+    """Every phrasing of every fact, in order."""
+    return [lm.ask(prompt, fact.answer) for fact in facts for prompt in phrasings(fact)]
 
 
 def gather(lm: LanguageModel, library: Library, sites: Sequence[Site], fact: Fact) -> Evidence:

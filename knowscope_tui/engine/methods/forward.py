@@ -20,11 +20,25 @@ def log_probs(lm: LanguageModel, rows: Sequence[tuple[int, ...]], where: Sequenc
     """
     with _kept_output(final_norm(lm.model)) as kept:
         lm.model(input_ids=lm.tensor(list(rows)), use_cache=False, logits_to_keep=1)
-    stream = kept[0]  # (rows, pos, d_model), behind the final norm
-    chosen = stream[[row for row, _ in where], [position for _, position in where]]
-    logits = unembedding(lm.model)(chosen).to(torch.float32)
+    normed = kept[0]  # (rows, pos, d_model)
+    chosen = normed[[row for row, _ in where], [position for _, position in where]]
+    return torch.log_softmax(_logits(lm, chosen), dim=-1)
+
+
+def head(lm: LanguageModel, stream: Tensor) -> Tensor:
+    """Logits of a residual stream behind the last layer: (rows, d_model) → (rows, vocabulary), float32, on the CPU.
+
+    Gradients flow when they are enabled; `readout.logits_of` is for when they are not.
+    """
+    table = unembedding(lm.model).weight
+    return _logits(lm, final_norm(lm.model)(stream.to(table.device, table.dtype))).cpu()
+
+
+def _logits(lm: LanguageModel, normed: Tensor) -> Tensor:
+    """(…, d_model) behind the final norm → (…, vocabulary), float32."""
+    logits: Tensor = unembedding(lm.model)(normed).to(torch.float32)
     cap = logit_softcap(lm.model)
-    return torch.log_softmax(logits if cap is None else cap * torch.tanh(logits / cap), dim=-1)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 @contextmanager

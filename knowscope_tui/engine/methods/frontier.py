@@ -11,7 +11,7 @@ Walking down, the ladder ends once damage is past twice what the limits allow, s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from torch import Tensor
@@ -20,7 +20,7 @@ from knowscope_tui.core.edits import EditSpec, Frontier, FrontierPoint, Limits, 
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.rings import rings_of
 from knowscope_tui.engine.deltas.change import Overwritten, SparseChange, make, take_back
-from knowscope_tui.engine.methods.evidence import phrasings
+from knowscope_tui.engine.methods.evidence import questions_about
 from knowscope_tui.engine.methods.material import Material
 from knowscope_tui.engine.methods.zeroing import shuffled, zeroing
 from knowscope_tui.engine.model import LanguageModel
@@ -40,9 +40,8 @@ class _Yardstick:
     """What the model knew before, on everything a point is measured on."""
 
     spec: EditSpec
-    asked: tuple[Fact, ...]
-    """A fact for each of its phrasings."""
     asked_before: tuple[Known, ...]
+    """Of each phrasing of each fact."""
     retained: tuple[Fact, ...]
     retained_before: tuple[Known, ...]
     texts: tuple[str, ...]
@@ -76,13 +75,11 @@ def walk(
 
 
 def _yardstick(lm: LanguageModel, spec: EditSpec, material: Material) -> _Yardstick:
-    asked = tuple(fact for fact in spec.facts for _ in phrasings(fact))
-    questions = [lm.ask(prompt, fact.answer) for fact in spec.facts for prompt in phrasings(fact)]
+    questions = questions_about(lm, spec.facts)
     retained = _some(material.retained, MOST_RETAINED)
     texts = _some(material.texts, MOST_TEXTS)
     return _Yardstick(
         spec=spec,
-        asked=asked,
         asked_before=tuple(know(lm, questions)),
         retained=retained,
         retained_before=tuple(know(lm, [lm.ask(fact.prompt, fact.answer) for fact in retained])),
@@ -103,8 +100,7 @@ def _measure(lm: LanguageModel, yardstick: _Yardstick, tau2: float, changes: Seq
     try:
         for change in changes:
             made.append((change, make(lm.model.get_parameter(change.name).detach(), change)))
-        questions = [lm.ask(prompt, fact.answer) for fact in yardstick.spec.facts for prompt in phrasings(fact)]
-        asked = know(lm, questions)
+        asked = know(lm, questions_about(lm, yardstick.spec.facts))
         retained = know(lm, [lm.ask(fact.prompt, fact.answer) for fact in yardstick.retained])
         after = perplexity(lm, yardstick.texts) if yardstick.texts else None
     finally:
@@ -144,24 +140,19 @@ def _frontier(limits: Limits, points: Sequence[FrontierPoint], yardstick: _Yards
 def _marked(point: FrontierPoint, limits: Limits) -> FrontierPoint:
     meets = (
         point.reliability >= limits.min_reliability
-        and _worst(point) >= limits.min_locality
+        and point.worst >= limits.min_locality
         and point.delta_ppl <= limits.max_delta_ppl
     )
-    return FrontierPoint(**{**vars(point), "meets": meets})
+    return replace(point, meets=meets)
 
 
 def _worth(point: FrontierPoint, p_before: float) -> float:
     """Erasure less damage, to a hundredth: finer differences mean nothing."""
     erasure = 1 - point.p_answer / p_before if p_before > 0 else 0.0
-    return round(erasure - (1 - _worst(point)) - max(point.delta_ppl, 0.0), 2)
-
-
-def _worst(point: FrontierPoint) -> float:
-    """Locality in the ring that suffers most: among hundreds of unrelated facts the near ones would not show."""
-    return min(point.rings.values(), default=point.locality)
+    return round(erasure - (1 - point.worst) - max(point.delta_ppl, 0.0), 2)
 
 
 def _ruined(point: FrontierPoint, limits: Limits) -> bool:
     """Whether damage is past twice what is allowed."""
-    past_locality = 1 - point.locality > 2 * max(1 - limits.min_locality, 0.05)
+    past_locality = 1 - point.worst > 2 * max(1 - limits.min_locality, 0.05)
     return past_locality or point.delta_ppl > 2 * max(limits.max_delta_ppl, 0.05)

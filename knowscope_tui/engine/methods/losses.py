@@ -1,4 +1,4 @@
-"""What brings an answer down, or a new one up: per token, from log-probabilities (tokens, vocabulary)."""
+"""What brings an answer down, or a new one up: per token, from log-probabilities or logits (tokens, vocabulary)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def leads(log_probs: Tensor, tokens: Tensor, wins: Tensor) -> Tensor:
-    """By how many nats each token is from where it should be: (tokens,).
+    """By how many nats each token is from where it should be: (tokens,). Logits will do as well.
 
     log P(token) − log P(best other) where it is to lose, the other way round where `wins`.
     """

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from knowscope_tui.core.edits import EditPlan, EditSpec, Frontier, Method, ParameterChange, UnitChange
+from knowscope_tui.core.edits import EditPlan, EditSpec, Frontier, Method, NoTau2, ParameterChange, UnitChange
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.core.units import Site, SiteKind, Unit
@@ -163,18 +163,6 @@ def _zeroed(
         for unit, own in by_unit.items()
     )
     return Planned(_plan(lm, spec, tau2, changes, reach, frontier=grown), changes)
-
-
-class NoTau2(EditError):
-    """No τ2 is within the limits; `frontier` shows what there is instead."""
-
-    def __init__(self, frontier: Frontier) -> None:
-        limits = frontier.limits
-        asked = f"Rel ≥ {limits.min_reliability:g}, Loc ≥ {limits.min_locality:g} and ΔPPL ≤ {limits.max_delta_ppl:g}"
-        super().__init__(
-            f"No τ2 reaches {asked}.", "Loosen a limit, name more units with --top, or use `precise` or `refined`."
-        )
-        self.frontier = frontier
 
 
 def _projected(lm: LanguageModel, library: Library, spec: EditSpec) -> Planned:

@@ -28,12 +28,12 @@ from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.rings import UNRELATED, ring_of
 from knowscope_tui.core.units import Site, SiteKind, Unit
 from knowscope_tui.engine.library import Library
-from knowscope_tui.engine.methods.evidence import phrasings
+from knowscope_tui.engine.methods.evidence import questions_about
 from knowscope_tui.engine.methods.invented import invented_neighbors
 from knowscope_tui.engine.methods.material import Material
 from knowscope_tui.engine.methods.states import at, at_last, over_texts
 from knowscope_tui.engine.methods.targets import Targets, find_targets
-from knowscope_tui.engine.model import LanguageModel, Question
+from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.sites import down_proj, post_feedforward_gain, text_config
 
 MARGIN = 5.0
@@ -144,8 +144,8 @@ def _second_moments(lm: LanguageModel, layers: Sequence[int], spec: EditSpec, ma
     invented = invented_neighbors(spec.facts, material, INVENTED, spec.seed)
     groups: list[tuple[str, dict[Site, Tensor]]] = [
         ("text", over_texts(lm, material.texts, sites)),
-        ("retained", at_last(lm, _asked(lm, material.retained), sites)),
-        ("near", at_last(lm, _asked(lm, near), sites)),
+        ("retained", at_last(lm, questions_about(lm, material.retained), sites)),
+        ("near", at_last(lm, questions_about(lm, near), sites)),
         ("invented", at_last(lm, [lm.leave_open(prompt) for prompt in invented], sites)),
     ]
     width = {site.layer: down_proj(lm.model, site.layer).shape[1] for site in sites}
@@ -154,7 +154,3 @@ def _second_moments(lm: LanguageModel, layers: Sequence[int], spec: EditSpec, ma
         for site, acts in states.items():
             total[site.layer] += KEEP[name] * acts.T @ acts / max(len(acts), 1)
     return total
-
-
-def _asked(lm: LanguageModel, facts: Sequence[Fact]) -> list[Question]:
-    return [lm.ask(prompt, fact.answer) for fact in facts for prompt in phrasings(fact)]

@@ -18,9 +18,9 @@ Phrasings are also invented (`invented`), so that the edit learns where it begin
 - `gradient`: every entry of every `down_proj`, unlikelihood in place of the hinge (−log(1 − P), Welleck et al. 2020,
   arXiv 1908.04319), retained prompts as they come, nothing invented: the plain baseline, all of its steps.
 
-Adam, its rate falling linearly. Every `CHECK` steps `refined` is held against the spec's limits on what it may see
-(phrasings; a fifth of the retained facts that no step learns from, in every ring; texts put aside likewise) and stops
-once it is within them, `PATIENCE` checks in a row.
+Adam; the rate falls linearly to a tenth, but for the baseline's. Every `CHECK` steps `refined` and its control are held
+against the spec's limits on what they may see (phrasings; a fifth of the retained facts that no step learns from, in
+every ring; texts put aside likewise) and stop once they are within them, `PATIENCE` checks in a row.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.rings import UNRELATED, ring_of
 from knowscope_tui.core.units import Site, SiteKind
 from knowscope_tui.engine.deltas.change import SparseChange
-from knowscope_tui.engine.methods.evidence import phrasings
+from knowscope_tui.engine.methods.evidence import phrasings, questions_about
 from knowscope_tui.engine.methods.forward import gradients_of, log_probs
 from knowscope_tui.engine.methods.invented import invented_neighbors, invented_phrasings
 from knowscope_tui.engine.methods.keeping import Pool, drift, of_questions, of_texts
@@ -57,10 +57,8 @@ KEEP = 3.0
 
 STEPS, CHECK = 150, 10
 
-RATES = {Method.REFINED: 4e-3, Method.REFINED_RANDOM: 8e-3, Method.GRADIENT: 2e-3}
-"""Adam's first rate, for weights whose root mean square is `USUAL_RMS`; scaled to that of the model."""
-
-USUAL_RMS = 0.05
+RATES = {Method.REFINED: 0.08, Method.REFINED_RANDOM: 0.16, Method.GRADIENT: 0.04}
+"""Adam's first rate, as a share of the root mean square of the weights."""
 
 PHRASINGS, NEIGHBORS = 12, 200
 """Invented phrasings of each fact, invented neighbors in all."""
@@ -79,7 +77,7 @@ Tell = Callable[[str, float | None], None]
 
 @dataclass(frozen=True)
 class Optimised:
-    """The changes, how many steps they took, and the last check."""
+    """The changes, how many steps they took, and what each check found."""
 
     changes: list[SparseChange]
     steps: int
@@ -96,8 +94,7 @@ def budgeted(lm: LanguageModel, budget: float) -> int:
 def chosen_by_features(lm: LanguageModel, spec: EditSpec, edited: Mapping[int, Tensor]) -> Positions:
     """The positions where `edited`, layer → (d_model, d_mlp) as `precise` has it, would write most."""
     sites = [Site(layer, SiteKind.MLP_ACT) for layer in edited]
-    questions = [lm.ask(prompt, fact.answer) for fact in spec.facts for prompt in phrasings(fact)]
-    acts = at_last(lm, questions, sites)
+    acts = at_last(lm, questions_about(lm, spec.facts), sites)
     scores: dict[int, Tensor] = {}
     for site in sites:
         rms = acts[site].square().mean(dim=0).sqrt()  # (d_mlp,)
@@ -183,7 +180,7 @@ def _descend(
     """Adam on `values`, which the model's `parameters` hold at `places` after every step."""
     layers = sorted(values)
     rms = float(torch.stack([parameters[layer].detach().float().square().mean() for layer in layers]).mean().sqrt())
-    rate = RATES[spec.method] * rms / USUAL_RMS
+    rate = RATES[spec.method] * rms
     optimizer = torch.optim.Adam([values[layer] for layer in layers], lr=rate, betas=(0.9, 0.98))
     rng = random.Random(spec.seed)
     trail: list[str] = []
@@ -238,7 +235,7 @@ class _Task:
             more = invented_phrasings(lm, spec.facts, learned, PHRASINGS, spec.seed)
             close = invented_phrasings(lm, near, learned, 2, spec.seed + 1)
             nobody = invented_neighbors(spec.facts, learned, NEIGHBORS, spec.seed)
-        asked = [lm.ask(prompt, fact.answer) for fact in learned.retained for prompt in phrasings(fact)]
+        asked = questions_about(lm, learned.retained)
         beside = [lm.ask(prompt, fact.answer) for fact in near for prompt in (*phrasings(fact), *close.get(fact, ()))]
         beside += [lm.leave_open(prompt) for prompt in nobody]
         return cls(

@@ -20,9 +20,10 @@ from knowscope_tui.core.units import Site, SiteKind, Unit
 from knowscope_tui.engine.attribution import strongest, unit_attribution
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.methods.evidence import phrasings
+from knowscope_tui.engine.methods.forward import head
+from knowscope_tui.engine.methods.losses import leads
 from knowscope_tui.engine.methods.states import at
 from knowscope_tui.engine.model import LanguageModel, Question
-from knowscope_tui.engine.sites import final_norm, logit_softcap, unembedding
 from knowscope_tui.engine.trace import record
 from knowscope_tui.errors import EditError
 
@@ -73,11 +74,9 @@ class Targets:
         """
         logits = head(lm, at(lm, self.questions, self.positions, [self.site])[self.site])
         tokens = torch.tensor([row.token for row in self.rows])
-        own = logits.gather(1, tokens[:, None])[:, 0]
-        other = logits.scatter(1, tokens[:, None], -torch.inf).amax(dim=1)
-        signs = torch.tensor([-1.0 if row.wins else 1.0 for row in self.rows])
-        count = int(self.owner.max()) + 1
-        return torch.full((count,), -torch.inf).scatter_reduce(0, self.owner, signs * (own - other), "amax")
+        wins = torch.tensor([row.wins for row in self.rows])
+        worst = torch.full((int(self.owner.max()) + 1,), -torch.inf)
+        return worst.scatter_reduce(0, self.owner, leads(logits, tokens, wins), "amax")
 
 
 def rows_of(lm: LanguageModel, facts: Sequence[Fact], prompts: Mapping[Fact, Sequence[str]] | None = None) -> list[Row]:
@@ -166,12 +165,3 @@ def _toward(lm: LanguageModel, reached: Tensor, start: Tensor, tokens: Sequence[
             (change.grad,) = torch.autograd.grad(loss, [change])
             optimizer.step()
     return (start + scale * change).detach()
-
-
-def head(lm: LanguageModel, stream: Tensor) -> Tensor:
-    """Logits of a residual stream behind the last layer: (rows, d_model) → (rows, vocabulary), float32, on the CPU."""
-    norm, table = final_norm(lm.model), unembedding(lm.model)
-    normed = norm(stream.to(table.weight.device, table.weight.dtype))
-    logits = table(normed).to("cpu", torch.float32)
-    cap = logit_softcap(lm.model)
-    return logits if cap is None else cap * torch.tanh(logits / cap)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.proof import Leak
 from knowscope_tui.core.units import Site, SiteKind
+from knowscope_tui.engine.methods.forward import head
 from knowscope_tui.engine.methods.states import at_last
-from knowscope_tui.engine.methods.targets import head
 from knowscope_tui.engine.model import LanguageModel
 
 

@@ -15,14 +15,14 @@ import torch
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.progress import OnProgress
 from knowscope_tui.core.proof import Leak
-from knowscope_tui.engine.methods.evidence import phrasings
+from knowscope_tui.engine.methods.evidence import questions_about
 from knowscope_tui.engine.methods.forward import gradients_of, log_probs
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.proof.evaluate import know
 from knowscope_tui.engine.sites import down_proj_name
 
-RATE, USUAL_RMS, BATCH, EVERY = 5e-4, 0.05, 64, 5
-"""Adam's rate for weights of the usual root mean square, questions in a step, steps between two looks."""
+RATE, BATCH, EVERY = 0.01, 64, 5
+"""Adam's rate as a share of the weights' root mean square, questions in a step, steps between two looks."""
 
 MOST = 400
 """Questions that are trained on."""
@@ -45,7 +45,7 @@ def relearned(
     relations = {fact.relation for fact in facts if fact.relation}
     alike = [fact for fact in others if fact.relation in relations]
     rng = random.Random(seed)
-    questions = [lm.ask(prompt, fact.answer) for fact in alike for prompt in phrasings(fact)]
+    questions = questions_about(lm, alike)
     questions = rng.sample(questions, min(len(questions), MOST))
     if not questions:
         return [Leak(fact, 0, 0, False) for fact in facts], "There were no other facts of the same relations."
@@ -81,7 +81,7 @@ def _steps_until_back(
     back: list[int | None] = [0 if answer.top else None for answer in know(lm, asked)]
     masters = [parameter.to(torch.float32, copy=True) for parameter in original]
     rms = (sum(float(master.square().mean()) for master in masters) / len(masters)) ** 0.5
-    optimizer = torch.optim.Adam(masters, lr=RATE * rms / USUAL_RMS)
+    optimizer = torch.optim.Adam(masters, lr=RATE * rms)
     try:
         for step in range(1, steps + 1):
             if None not in back:

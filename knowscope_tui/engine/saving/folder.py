@@ -16,7 +16,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from knowscope_tui.core.written import PARTIAL, cannot_write
+from knowscope_tui.core.written import PARTIAL, cannot_write, sync
 from knowscope_tui.errors import SaveError
 
 
@@ -49,7 +49,7 @@ def beside(target: Path) -> Iterator[Path]:
             yield partial
             _settle(partial)
             os.rename(partial, target)
-        _sync(target.parent)
+        sync(target.parent)
     except (OSError, SafetensorError) as error:
         raise cannot_write(target, _as_os(error)) from None
     finally:
@@ -62,8 +62,8 @@ def _settle(partial: Path) -> None:
     for path in partial.iterdir():
         if path.stat().st_nlink == 1:
             path.chmod(0o644)
-            _sync(path)
-    _sync(partial)
+            sync(path)
+    sync(partial)
 
 
 def _sweep(target: Path) -> None:
@@ -93,14 +93,6 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    finally:
-        os.close(handle)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
     finally:
         os.close(handle)
 

@@ -10,7 +10,7 @@ from knowscope_tui.core.saved import Placed, PlannedFile, SavedCheckpoint
 from knowscope_tui.engine.deltas.files import Delta, DeltaPart, reverted
 from knowscope_tui.engine.saving.folder import beside, check_folder
 from knowscope_tui.engine.saving.place import copied, placed
-from knowscope_tui.engine.saving.save import other_files
+from knowscope_tui.engine.saving.save import file_of, other_files
 from knowscope_tui.engine.saving.stored import StoredTensor, stored_name, tensors_in, weight_files
 
 
@@ -30,24 +30,19 @@ def revert(folder: Path, delta: Delta, target: Path, *, link: bool, on_progress:
             own = [(tensor, part) for tensor, part in tensors if tensor.file == shard]
             copy = partial / shard.name
             if not own:
-                files.append(_file(copy, placed(shard, copy, link=link)))
+                files.append(file_of(copy, placed(shard, copy, link=link)))
                 continue
             copied(shard.resolve(), copy, reflink=link)
             copy.chmod(0o644)
             for tensor, part in own:
                 _put_back(tensor, copy, part)
-            files.append(_file(copy, Placed.EDITED))
+            files.append(file_of(copy, Placed.EDITED))
         for path in other_files(folder):
             shutil.copyfile(path, partial / path.name)
-            files.append(_file(partial / path.name, Placed.COPIED))
+            files.append(file_of(partial / path.name, Placed.COPIED))
     size = sum(file.bytes for file in files)
     return SavedCheckpoint(str(target.absolute()), size, tuple(part.name for part in delta.parts), tuple(files))
 
 
 def _put_back(tensor: StoredTensor, copy: Path, part: DeltaPart) -> None:
     tensor.write(copy, reverted(part, tensor.read()))
-
-
-def _file(path: Path, how: Placed) -> PlannedFile:
-    size = path.stat().st_size
-    return PlannedFile(path.name, how, size, 0 if how in (Placed.LINKED, Placed.REFLINKED) else size)

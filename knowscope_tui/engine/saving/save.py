@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from knowscope_tui.core.progress import OnProgress
+from knowscope_tui.core.record import CARD, DELTA, FORMAT, RECORD
 from knowscope_tui.core.saved import Placed, PlannedFile, SavedCheckpoint, SaveOptions, SavePlan
 from knowscope_tui.engine.deltas.change import Change
 from knowscope_tui.engine.deltas.files import Delta, DeltaPart, as_bytes, part_of
@@ -27,9 +29,7 @@ from knowscope_tui.engine.saving.stored import StoredTensor, stored_name, tensor
 from knowscope_tui.errors import KnowscopeError, SaveError
 from knowscope_tui.text import file_size
 
-RECORD, DELTA, CARD = "knowscope_edit.json", "knowscope_delta.safetensors", "README.md"
 OURS = (RECORD, DELTA, CARD)
-FORMAT = 2
 
 OTHER_SUFFIXES = {".json", ".txt", ".model", ".jinja"}
 """Of files that belong to a model and are no weights: configuration, tokenizer, chat template."""
@@ -78,12 +78,12 @@ def save(
         on_progress("Writing the record", 0.95)
         for path in other_files(source):
             shutil.copyfile(path, partial / path.name)
-            files.append(_file(partial / path.name, Placed.COPIED))
+            files.append(file_of(partial / path.name, Placed.COPIED))
         about = {"base": record.get("base_name", base), **dict(record.get("delta", {}))}
         (partial / DELTA).write_bytes(as_bytes(Delta(tuple(parts), about)))
         _write_record(partial, record, base, parts)
         (partial / CARD).write_text(card, encoding="utf-8")
-        files += [_file(partial / name, Placed.WRITTEN) for name in OURS]
+        files += [file_of(partial / name, Placed.WRITTEN) for name in OURS]
     return SavedCheckpoint(
         str(target.absolute()),
         sum(file.bytes for file in files),
@@ -110,7 +110,7 @@ def _write_weights(
         on_progress(f"Writing {shard.name}", number / len(shards) * 0.9)
         target = partial / shard.name
         if shard not in by_file:
-            files.append(_file(target, placed(shard, target, link=options.link)))
+            files.append(file_of(target, placed(shard, target, link=options.link)))
             continue
         copied(shard.resolve(), target, reflink=options.link)
         target.chmod(0o644)
@@ -118,7 +118,7 @@ def _write_weights(
             part, edited = part_of(stored.read(), change)
             stored.write(target, edited)
             parts.append(part)
-        files.append(_file(target, Placed.EDITED))
+        files.append(file_of(target, Placed.EDITED))
     return sorted(parts, key=lambda part: part.name), files
 
 
@@ -130,13 +130,8 @@ def _by_file(source: Path, changes: Sequence[Change]) -> dict[Path, list[tuple[S
         tensor = stored[stored_name(change.name, stored)]
         if tensor.shape != change.shape:
             raise SaveError(f"{tensor.name} has shape {tensor.shape} in the base.", "Open the base again.")
-        found.setdefault(tensor.file, []).append((tensor, renamed(change, tensor.name)))
+        found.setdefault(tensor.file, []).append((tensor, replace(change, name=tensor.name)))
     return found
-
-
-def renamed(change: Change, name: str) -> Change:
-    """`change` under another name."""
-    return type(change)(**{**vars(change), "name": name})
 
 
 def _write_record(partial: Path, record: Mapping[str, Any], base: str, parts: Sequence[DeltaPart]) -> None:
@@ -157,7 +152,8 @@ def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("knowscope-tui", "torch", "transformers", "safetensors")}
 
 
-def _file(path: Path, how: Placed) -> PlannedFile:
+def file_of(path: Path, how: Placed) -> PlannedFile:
+    """The file at `path` as it was placed there."""
     size = path.stat().st_size
     return PlannedFile(path.name, how, size, 0 if how in (Placed.LINKED, Placed.REFLINKED) else size)
 

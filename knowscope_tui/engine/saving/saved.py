@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from knowscope_tui.core.record import DELTA, RECORD, Row, read_record
 from knowscope_tui.engine.deltas.change import bits
 from knowscope_tui.engine.deltas.files import Delta, DeltaPart, applied
 from knowscope_tui.engine.deltas.files import read as read_delta
 from knowscope_tui.engine.hashes import sha256
 from knowscope_tui.engine.loading import base_folder
-from knowscope_tui.engine.saving.save import DELTA, FORMAT, RECORD, other_files
+from knowscope_tui.engine.saving.save import other_files
 from knowscope_tui.engine.saving.stored import StoredTensor, tensors_in
 from knowscope_tui.errors import KnowscopeError, SaveError
 
@@ -26,7 +25,7 @@ class Saved:
     """What a checkpoint folder says of itself."""
 
     folder: Path
-    record: dict[str, Any]
+    record: Row
     delta: Delta
 
     @property
@@ -40,25 +39,6 @@ def read(folder: Path) -> Saved:
     if not (folder / DELTA).is_file():
         raise SaveError(f"{str(folder)!r} holds no {DELTA}.", "Name a folder that this program saved.")
     return Saved(folder, record, read_delta(folder / DELTA))
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """What `knowscope_edit.json` says. Raises `SaveError`."""
-    path = folder / RECORD
-    if not path.is_file():
-        raise SaveError(f"{str(folder)!r} holds no {RECORD}.", "Name a folder that this program saved.")
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        known = record["format"] == FORMAT
-        _ = record["base"]["name"], record["edits"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise SaveError(f"The record of {str(folder)!r} is broken.", "Save the edit again.") from None
-    if not known:
-        raise SaveError(
-            f"The record of {str(folder)!r} is of format {record['format']!r}, and this version reads {FORMAT}.",
-            "Save the edit again with this version.",
-        )
-    return record
 
 
 def problems(saved: Saved, base: str) -> list[str]:

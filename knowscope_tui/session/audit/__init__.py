@@ -2,7 +2,6 @@
 
 | module | what it does |
 |---|---|
-| `record` | the record of a folder, read without torch |
 | `blocks` | what a page is made of, whatever it is written as |
 | `summary`, `edit_sections`, `proof_sections`, `way_back` | from the record to sections |
 | `commands` | the commands that make, check and undo the edit again |

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from knowscope_tui.session.audit.record import Row, public_name
+from knowscope_tui.core.record import Row, public_name
 
 DEMO = "demo"
 

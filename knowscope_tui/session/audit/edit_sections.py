@@ -5,30 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from knowscope_tui.core.edits import MEANING
+from knowscope_tui.core.record import Row, public_name
 from knowscope_tui.session.audit.blocks import Block, Items, Paragraph, Pictures, Section, Table
 from knowscope_tui.session.audit.grids import grid, layer_bars
-from knowscope_tui.session.audit.numbers import NONE, count, counted, percent, seconds, share, small
-from knowscope_tui.session.audit.record import Row, public_name
+from knowscope_tui.session.audit.numbers import NONE, count, percent, seconds, share, small
 from knowscope_tui.session.audit.summary import edited_names
+from knowscope_tui.text import count as counted
 
 MOST_UNITS = 40
 """Units that the plan lists one by one."""
 
-METHODS = {
-    "positions": "zeroes the entries of down_proj that write most into the facts' features",
-    "rows": "zeroes rows of down_proj where the features' decoder directions are large (the paper's literal reading)",
-    "neurons": "zeroes the columns of the strongest neurons",
-    "projection": "projects the features' directions out of what is written",
-    "random": "zeroes as many positions, drawn at random",
-    "precise": "solves for the smallest change that takes the facts' keys elsewhere and keeps retained keys, in "
-    "closed form",
-    "refined": "chooses positions by features and optimises the values at these alone",
-    "refined-random": "optimises the values at as many positions, drawn at random",
-    "gradient": "optimises all entries of down_proj (the baseline)",
-}
+BY_NAME = {method.value: meaning for method, meaning in MEANING.items()}
 
 
 def edited_section(record: Row) -> Section:
+    """Which edits of which facts."""
     names = edited_names(record)
     rows = tuple(
         (
@@ -68,6 +60,7 @@ def _of(number: object) -> str:
 
 
 def base_section(record: Row) -> Section:
+    """The base, and the hashes around each changed tensor."""
     before: Row = record["base"].get("tensors") or {}
     after: Row = record.get("tensors") or {}
     rows = tuple((name, str(before.get(name, NONE)), str(after.get(name, NONE))) for name in sorted({*before, *after}))
@@ -86,6 +79,7 @@ def base_section(record: Row) -> Section:
 
 
 def plan_sections(record: Row) -> Iterator[Section]:
+    """How each edit was made."""
     edits = record["edits"]
     for number, edit in enumerate(edits, start=1):
         title = "How it was done" if len(edits) == 1 else f"How edit {number} was done"
@@ -94,7 +88,7 @@ def plan_sections(record: Row) -> Iterator[Section]:
 
 def _plan(edit: Row) -> Iterator[Block]:
     method = str(edit.get("method", "unknown"))
-    meaning = METHODS.get(method)
+    meaning = BY_NAME.get(method)
     yield Paragraph(f"The method {method} {meaning}." if meaning else f"The method is called {method}.")
     yield Table("Settings", ("Setting", "Value"), tuple(_settings(edit)), (), (1,))
     if notes := edit.get("notes"):

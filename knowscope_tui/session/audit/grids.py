@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from knowscope_tui.core.record import Row
 from knowscope_tui.session.audit import svg
 from knowscope_tui.session.audit.blocks import Picture
-from knowscope_tui.session.audit.numbers import counted
-from knowscope_tui.session.audit.record import Row
 from knowscope_tui.text import bar, shade, visible
+from knowscope_tui.text import count as counted
 
 CELL = 8
 SHADES = 4

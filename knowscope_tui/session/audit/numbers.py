@@ -34,12 +34,8 @@ def interval(figure: Mapping[str, Any], write: Any = share) -> str:
 
 
 def count(value: Any) -> str:
+    """A whole number."""
     return NONE if value is None else f"{int(value):,}"
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """A number with the word that agrees with it."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def small(value: Any) -> str:
@@ -48,4 +44,5 @@ def small(value: Any) -> str:
 
 
 def seconds(value: Any) -> str:
+    """A time."""
     return NONE if value is None else f"{float(value):.1f} s"

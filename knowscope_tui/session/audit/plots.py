@@ -1,4 +1,4 @@
-"""The frontier as a drawing: erasure and locality above, ΔPPL below, from the highest τ2 to the lowest."""
+"""The frontier as a drawing, from the highest τ2 to the lowest: erasure and the worst ring's locality, ΔPPL below."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from xml.etree import ElementTree as ET
 
+from knowscope_tui.core.record import Row
 from knowscope_tui.session.audit import svg
 from knowscope_tui.session.audit.blocks import Picture
 from knowscope_tui.session.audit.numbers import share, signed, small
-from knowscope_tui.session.audit.record import Row
 from knowscope_tui.text import bar
 
 WIDTH, HEIGHT = 720, 430
@@ -23,11 +23,12 @@ Place = Callable[[float], float]
 
 
 def frontier_picture(frontier: Row) -> Picture:
+    """Erasure, locality and ΔPPL over τ2, the limits and the chosen point."""
     points: Sequence[Row] = frontier["points"]
     chosen = frontier.get("chosen")
     told = "; ".join(
-        f"τ2 {small(point['tau2'])}: erasure {share(point['reliability'])}, locality {share(point['locality'])}, "
-        f"ΔPPL {signed(point['delta_ppl'])}"
+        f"τ2 {small(point['tau2'])}: erasure {share(point['reliability'])}, "
+        f"locality in the worst ring {share(point['worst'])}, ΔPPL {signed(point['delta_ppl'])}"
         for point in points
     )
     caption = "Erasure and damage against τ2" + ("" if chosen is None else "; the upright line is the chosen one")
@@ -61,14 +62,14 @@ def _scale(low: float, high: float, panel: tuple[int, int]) -> Place:
 
 def _shares(root: ET.Element, frontier: Row, x: Sequence[float]) -> None:
     points, limits = frontier["points"], frontier["limits"]
-    values = [float(point[key]) for point in points for key in ("reliability", "locality")]
+    values = [float(point[key]) for point in points for key in ("reliability", "worst")]
     low = math.floor(10 * min(*values, float(limits["min_reliability"]), float(limits["min_locality"]), 0.9)) / 10
     y = _scale(low, 1.0, SHARES)
     _frame(root, [low + step * (1 - low) / 4 for step in range(5)], y, lambda value: f"{value:.2f}")
     for key, kind in (("min_reliability", "limit erasure"), ("min_locality", "limit locality")):
         svg.line(root, LEFT, y(float(limits[key])), RIGHT, y(float(limits[key])), kind)
     _line(root, x, [y(float(point["reliability"])) for point in points], "erasure", round_marks=True)
-    _line(root, x, [y(float(point["locality"])) for point in points], "locality", round_marks=False)
+    _line(root, x, [y(float(point["worst"])) for point in points], "locality", round_marks=False)
     _key(root)
 
 
@@ -77,12 +78,12 @@ def _key(root: ET.Element) -> None:
     at = SHARES[1] + 22
     for left, name, kind, round_marks in (
         (LEFT, "erasure", "erasure", True),
-        (LEFT + 110, "locality", "locality", False),
+        (LEFT + 110, "locality, worst ring", "locality", False),
     ):
         _line(root, [left, left + 24], [at, at], kind, round_marks=round_marks)
         svg.text(root, left + 32, at + 4, name, "quiet")
-    svg.line(root, LEFT + 230, at, LEFT + 254, at, "limit")
-    svg.text(root, LEFT + 262, at + 4, "what was asked for: of erasure, of locality, of ΔPPL", "quiet")
+    svg.line(root, LEFT + 290, at, LEFT + 314, at, "limit")
+    svg.text(root, LEFT + 322, at + 4, "what was asked for", "quiet")
 
 
 def _ppl(root: ET.Element, frontier: Row, x: Sequence[float]) -> None:
@@ -128,7 +129,7 @@ def _text(points: Sequence[Row], chosen: int | None) -> str:
     rows = [
         f"{'>' if index == chosen else ' '} τ2 {small(point['tau2']):>8}  "
         f"erasure {bar(float(point['reliability']), 20)} "
-        f"{share(point['reliability'])}  locality {bar(float(point['locality']), 20)} {share(point['locality'])}  "
+        f"{share(point['reliability'])}  locality {bar(float(point['worst']), 20)} {share(point['worst'])}  "
         f"ΔPPL {signed(point['delta_ppl'])}"
         for index, point in enumerate(points)
     ]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from knowscope_tui.core.record import Row
 from knowscope_tui.session.audit.blocks import Block, Paragraph, Section, Table
-from knowscope_tui.session.audit.numbers import NONE, count, counted, interval, seconds, share, signed, small
+from knowscope_tui.session.audit.numbers import NONE, count, interval, seconds, share, signed, small
 from knowscope_tui.session.audit.plots import frontier_picture
-from knowscope_tui.session.audit.record import Row
+from knowscope_tui.text import count as counted
 
 FIGURES = (
     ("reliability", "Reliability: the answer is changed"),
@@ -23,6 +24,7 @@ Write = Callable[[object], str]
 
 
 def figures_section(record: Row) -> Section:
+    """The figures before and after, and the control beside."""
     proof: Row | None = record.get("proof")
     if not proof:
         return Section("Figures", (Paragraph("The model was not measured as it was saved."),))
@@ -99,6 +101,7 @@ def _each_edit(record: Row) -> Iterator[Block]:
 
 
 def facts_section(record: Row) -> Section:
+    """What became of every fact."""
     facts = (record.get("proof") or {}).get("facts") or ()
     if not facts:
         return Section("Fact by fact", (Paragraph("No fact was measured."),))
@@ -130,6 +133,7 @@ def _yes(value: object) -> str:
 
 
 def leaks_section(record: Row) -> Section:
+    """The leak tests, and what leaks by name."""
     leaks = (record.get("proof") or {}).get("leaks") or ()
     if not leaks:
         return Section("Leak tests", (Paragraph("They were not run."),))
@@ -195,13 +199,23 @@ def _frontier(frontier: Row) -> Iterator[Block]:
             share(point.get("reliability")),
             share(point.get("p_answer")),
             share(point.get("locality")),
+            share(point.get("worst")),
             signed(point.get("delta_ppl")),
             "chosen" if index == chosen else _yes(point.get("meets")),
         )
         for index, point in enumerate(frontier["points"])
     )
-    head = ("τ2", "Positions", "Reliability", "Mean P(answer)", "Locality", "ΔPPL", "Within the limits")
-    yield Table("The frontier, on what an edit may see", head, rows, (0, 1, 2, 3, 4, 5))
+    head = (
+        "τ2",
+        "Positions",
+        "Reliability",
+        "Mean P(answer)",
+        "Locality",
+        "in the worst ring",
+        "ΔPPL",
+        "Within the limits",
+    )
+    yield Table("The frontier, on what an edit may see", head, rows, (0, 1, 2, 3, 4, 5, 6))
 
 
 def measured_with(record: Row) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from knowscope_tui.session.audit.numbers import counted, percent, signed
-from knowscope_tui.session.audit.record import Row
+from knowscope_tui.core.record import Row
+from knowscope_tui.session.audit.numbers import percent, signed
+from knowscope_tui.text import count as counted
 
 
 def edited_names(record: Row) -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from knowscope_tui.core.record import Row
 from knowscope_tui.session.audit import commands
 from knowscope_tui.session.audit.blocks import Block, Code, Paragraph, Section, Table, Terms
 from knowscope_tui.session.audit.numbers import NONE
 from knowscope_tui.session.audit.proof_sections import measured_with
-from knowscope_tui.session.audit.record import Row
 
 LIMITS = (
     "The figures hold for the questions that were asked. That an answer does not come out in any of them does not show "
@@ -54,6 +54,7 @@ def check_section(record: Row, folder: str) -> Section:
 
 
 def versions_section(record: Row) -> Section:
+    """What it was made and measured with."""
     versions: Row = record.get("versions") or {}
     settings: Row = record.get("settings") or {}
     prints = [
@@ -75,8 +76,10 @@ def versions_section(record: Row) -> Section:
 
 
 def limits_section() -> Section:
+    """What the figures do not say."""
     return Section("What this does not prove", tuple(Paragraph(text.replace("`", "")) for text in LIMITS))
 
 
 def glossary_section() -> Section:
+    """The words of the page."""
     return Section("The words", (Terms(GLOSSARY),))

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from knowscope_tui.core.record import Row, public_name, read_record, unbroken
 from knowscope_tui.core.written import written_beside
 from knowscope_tui.errors import SaveError
 from knowscope_tui.session.audit.blocks import Page, Section
@@ -13,7 +14,6 @@ from knowscope_tui.session.audit.edit_sections import base_section, edited_secti
 from knowscope_tui.session.audit.html import html_page
 from knowscope_tui.session.audit.markdown import markdown_page
 from knowscope_tui.session.audit.proof_sections import facts_section, figures_section, frontier_sections, leaks_section
-from knowscope_tui.session.audit.record import Row, public_name, read_record, unbroken
 from knowscope_tui.session.audit.summary import outcome
 from knowscope_tui.session.audit.way_back import check_section, glossary_section, limits_section, versions_section
 

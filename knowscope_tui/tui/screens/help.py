@@ -20,8 +20,11 @@ from knowscope_tui.tui.screens.save import SaveScreen
 from knowscope_tui.tui.widgets.common import KeyBar, SafeInput
 from knowscope_tui.tui.widgets.edit_form import ThresholdInput
 from knowscope_tui.tui.widgets.fact import PromptInput
+from knowscope_tui.tui.widgets.frontier import FrontierPlot
 from knowscope_tui.tui.widgets.heat import HeatMap
 from knowscope_tui.tui.widgets.in_use import InUseTable
+from knowscope_tui.tui.widgets.journal import JournalTable
+from knowscope_tui.tui.widgets.leaks import LeaksTable
 from knowscope_tui.tui.widgets.releases import ReleasesTable
 from knowscope_tui.tui.widgets.units import UnitsTable
 
@@ -52,6 +55,9 @@ WORDS: tuple[tuple[str, str], ...] = (
     ("Rel, Gen", "Share of the edited facts, and of paraphrases the edit never saw, whose answer is gone."),
     ("Loc", "Share of other known facts whose answer stayed: same subject, same relation, unrelated."),
     ("ΔPPL", "How much worse the model got at text about other things."),
+    ("frontier", "What each τ2 takes away and what it damages; the knee is the best one within the limits."),
+    ("leak test", "A way to ask that the edit was not made for: it leaks when the answer still comes out."),
+    ("journal", "Every edit of the open model. Each can be undone, redone, switched off and on, bit for bit."),
 )
 GROUPS: tuple[tuple[str, type[DOMNode]], ...] = (
     ("Main screen", MainScreen),
@@ -61,6 +67,9 @@ GROUPS: tuple[tuple[str, type[DOMNode]], ...] = (
     ("Inputs", SafeInput),
     ("Edit screen", EditScreen),
     ("τ2", ThresholdInput),
+    ("Frontier", FrontierPlot),
+    ("Leak tests", LeaksTable),
+    ("Journal", JournalTable),
     ("Save screen", SaveScreen),
     ("Library screen", LibraryScreen),
     ("Releases", ReleasesTable),

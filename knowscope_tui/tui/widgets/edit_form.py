@@ -12,13 +12,12 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import Input, Select, Static
 
-from knowscope_tui.core.edits import EditPlan, EditSpec, Limits, Method
+from knowscope_tui.core.edits import MEANING, EditPlan, EditSpec, Limits, Method
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.units import SiteKind, Unit
 from knowscope_tui.session.protocol import ModelInfo
 from knowscope_tui.text import count, cut, visible
 from knowscope_tui.tui.messages import EditChosen
-from knowscope_tui.tui.methods import HAS_BUDGET, METHODS
 from knowscope_tui.tui.widgets.common import NumberInput, SafeInput
 
 SITES = (SiteKind.RESID_POST, SiteKind.RESID_MID, SiteKind.MLP_OUT)
@@ -72,7 +71,7 @@ class EditForm(VerticalScroll, can_focus=False):
             yield NumberInput("10", id="top-n", compact=True, restrict=r"\d{0,4}")
         with Horizontal(classes="row"):
             yield Static("method", classes="label")
-            yield Select([(method.value, method) for method in METHODS], allow_blank=False, id="method", compact=True)
+            yield Select([(method.value, method) for method in MEANING], allow_blank=False, id="method", compact=True)
         yield Static("", id="method-means")
         with Horizontal(classes="row", id="tau2-row"):
             yield Static("τ2", classes="label")
@@ -158,7 +157,7 @@ class EditForm(VerticalScroll, can_focus=False):
         if which != "off" and not top:
             raise ValueError("No unit is taken. Write how many of the strongest units to use.")
         spec = EditSpec(self.facts, method=method, top=int(top or 10), tau2=tau2, limits=self._limits())
-        if method in HAS_BUDGET:
+        if method.has_budget:
             spec = replace(spec, budget=self._budget())
         return replace(spec, units=self._units) if which == "off" else replace(spec, site=SiteKind(str(which)))
 
@@ -193,8 +192,8 @@ class EditForm(VerticalScroll, can_focus=False):
 
     def _explain(self) -> None:
         """Says what the method does, and shows the rows that it has."""
-        method, budget = self.method, self.method in HAS_BUDGET
-        self.query_one("#method-means", Static).update(Content(METHODS[method]))
+        method, budget = self.method, self.method.has_budget
+        self.query_one("#method-means", Static).update(Content(MEANING[method]))
         by_count = self.query_one("#which", Select).value != "off"
         self.query_one("#top-n").display = self.query_one("#top-label").display = by_count
         self.query_one("#tau2-row").display = not budget
@@ -217,7 +216,7 @@ class EditForm(VerticalScroll, can_focus=False):
     def show_plan(self, plan: EditPlan) -> None:
         self._plan = plan
         if plan.tau2 is not None:
-            own = "the method's own" if plan.spec.tau2 is None else "yours"
+            own = "its own" if plan.spec.tau2 is None else "yours"
             note = f"{plan.tau2:.4g}, {own}  ↑/↓ change  d default  f find"
             self.query_one("#tau2-note", Static).update(Content.styled(note, "$muted"))
 

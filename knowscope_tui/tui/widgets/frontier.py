@@ -1,4 +1,4 @@
-"""The frontier: erasure and locality over τ2, on which τ2 moves from point to point."""
+"""The frontier: erasure, and locality in the worst ring, over τ2, on which τ2 moves from point to point."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class FrontierPlot(Widget, can_focus=True):
         if self._tau2 is not None and self.points[0].tau2 <= self._tau2 <= self.points[-1].tau2:
             canvas.upright(self._x(self._tau2), "$warning")
         erasure = [(self._x(point.tau2), point.reliability) for point in self.points]
-        locality = [(self._x(point.tau2), point.locality) for point in self.points]
+        locality = [(self._x(point.tau2), point.worst) for point in self.points]
         canvas.curve(erasure, "$primary")
         canvas.curve(locality, "$success")
         self._columns = {canvas.column(x): point.tau2 for (x, _), point in zip(erasure, self.points, strict=True)}
@@ -116,7 +116,7 @@ class FrontierPlot(Widget, can_focus=True):
             ("● ", "bold $primary"),
             "answers gone   ",
             ("○ ", "bold $success"),
-            "others kept   ",
+            "worst ring kept   ",
             ("┄ limits", "$muted"),
             ("   measuring…" if not self._final else "   ←/→ move τ2", "$muted"),
         )

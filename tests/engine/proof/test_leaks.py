@@ -12,9 +12,9 @@ from knowscope_tui.core.proof import LeakOptions, LeakTest
 from knowscope_tui.core.units import Site, SiteKind
 from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.library import Library
+from knowscope_tui.engine.methods.forward import head
 from knowscope_tui.engine.methods.plan import plan_edit
 from knowscope_tui.engine.methods.states import at_last
-from knowscope_tui.engine.methods.targets import head
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.proof.leaks import LeakBaseline, leak_tests
 from knowscope_tui.errors import Cancelled

@@ -12,7 +12,11 @@ from knowscope_tui.errors import SaveError
 
 Row = Mapping[str, Any]
 
-RECORD, FORMAT = "knowscope_edit.json", 2
+RECORD, DELTA, CARD = "knowscope_edit.json", "knowscope_delta.safetensors", "README.md"
+"""The files that a save adds to a model folder: what was done and measured, the way back, the model card."""
+
+FORMAT = 2
+"""Of the record."""
 
 
 def read_record(folder: Path) -> Row:

@@ -1,0 +1,124 @@
+"""The model card and the audit pages of a saved edit: right, self-contained, escaped, and without private text."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import knowscope_tui
+from knowscope_tui.core.edits import EditSpec, Limits
+from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.proof import LeakOptions
+from knowscope_tui.core.record import CARD, RECORD, read_record
+from knowscope_tui.core.units import SiteKind
+from knowscope_tui.errors import SaveError
+from knowscope_tui.session.audit.write import audit
+from knowscope_tui.session.editing import Wishes
+from knowscope_tui.session.model_card import model_card
+
+HOSTILE = "<script>alert(1)</script>|&"
+
+
+@pytest.fixture(scope="module")
+def saved(
+    tiny_folder: Path, sources: dict[SiteKind, Path], facts: list[Fact], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    named: dict[str, str | Path] = {kind.value: folder for kind, folder in sources.items()}
+    scope = knowscope_tui.open(str(tiny_folder), sae=named, device="cpu")
+    spec = EditSpec(tuple(facts[:2]), auto=True, limits=Limits(0, 9, 0))
+    leaks = LeakOptions(samples=5, relearn_steps=1)
+    scope.carry_out(spec, Wishes(neighbors=tuple(facts), control=True, leaks=leaks))
+    folder = tmp_path_factory.mktemp("pages") / "edited"
+    scope.save(folder)
+    return folder
+
+
+class Tags(HTMLParser):
+    """What a page is made of, and whether every tag is closed."""
+
+    EMPTY = ("meta", "link", "br", "hr", "img")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_pages_say_what_the_record_says_and_need_nothing_else(saved: Path, facts: list[Fact]) -> None:
+    pages = audit(saved, saved.parent / "page")
+    html, markdown = pages.html.read_text(), pages.markdown.read_text()
+    parser = Tags()
+    parser.feed(html)
+    assert parser.open == []
+    assert {"table", "svg", "title"} <= parser.seen
+    assert not {"script", "img", "link", "iframe"} & parser.seen
+    assert all(address.startswith("#") for address in parser.addresses)
+    assert not re.search(r"url\(|@import", html)
+    record = read_record(saved)
+    after = record["proof"]["after"]
+    for page in (html, markdown):
+        assert f"{after['reliability']['value']:.3f}" in page
+        assert record["delta_sha256"] in page
+        assert all(digest in page for digest in record["tensors"].values())
+        assert all(test["test"] in page for test in record["proof"]["leaks"])
+        assert all(fact.id in page and fact.prompt not in page for fact in facts[:2])
+    with pytest.raises(SaveError, match="already exists"):
+        audit(saved, saved.parent / "page")
+    audit(saved, saved.parent / "page", force=True)
+
+
+def test_names_that_mean_harm_are_text(saved: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "edited"
+    folder.mkdir()
+    record = json.loads((saved / RECORD).read_text())
+    record["edits"][0]["edited"] = [HOSTILE]
+    record["proof"]["facts"][0]["fact"] = HOSTILE
+    (folder / RECORD).write_text(json.dumps(record))
+    pages = audit(folder)
+    assert "<script>" not in pages.html.read_text()
+    assert "&lt;script&gt;" in pages.html.read_text()
+    rows = [line for line in pages.markdown.read_text().splitlines() if "alert(1)" in line and line.startswith("|")]
+    assert rows
+    assert all("\\|" in row for row in rows)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"format": 1, "base": {"name": "x"}, "edits": []}', "null"])
+def test_a_record_that_is_none_is_one_sentence(tmp_path: Path, content: str) -> None:
+    with pytest.raises(SaveError, match="holds no"):
+        audit(tmp_path)
+    (tmp_path / RECORD).write_text(content)
+    with pytest.raises(SaveError, match=r"is broken|of format 1"):
+        audit(tmp_path)
+
+
+def test_the_card_carries_the_licence_and_no_private_text(saved: Path, facts: list[Fact]) -> None:
+    text = (saved / CARD).read_text()
+    assert all(fact.id in text and fact.prompt not in text for fact in facts[:2])
+    record: dict[str, Any] = {**read_record(saved), "base_name": "google/gemma-2-2b"}
+    base = "---\nlicense: gemma\nlicense_link: https://example.org/terms\n---\n# Base"
+    card = model_card(record, base)
+    front = yaml.safe_load(card.split("---")[1])
+    assert (front["license"], front["license_link"]) == ("gemma", "https://example.org/terms")
+    assert (front["base_model"], front["library_name"]) == ("google/gemma-2-2b", "transformers")
+    assert "license" not in yaml.safe_load(model_card(record, None).split("---")[1])
+    assert f"{record['proof']['after']['reliability']['value']:.3f}" in card
+    assert all(test["test"] in card for test in record["proof"]["leaks"])
