@@ -1,0 +1,141 @@
+"""What a study is asked and what it answers: estimates with intervals, tables, plots, and claims that hold or do not.
+
+A study measures items (mostly facts) one by one. An item yields rows, flat records of numbers and words; everything
+that is reported is worked out of the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+Value = str | int | float | bool | None
+Row = Mapping[str, Value]
+"""One record of a study. Every row of a study has the same keys, and its values keep their types."""
+
+
+class StudyName(str, Enum):
+    """The studies, named as on the command line, in the order in which `all` runs them."""
+
+    COMPONENTS = "components"
+    LADDER = "ladder"
+    DECOMPOSITIONS = "decompositions"
+    INTERPRETABILITY = "interpretability"
+    MONOSEMANTICITY = "monosemanticity"
+    ERASING = "erasing"
+    WIDTHS = "widths"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean, ratio or difference over `items` things with its 95 % interval; None where nothing was measured."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    items: int = 0
+
+
+class Verdict(str, Enum):
+    """What an interval says of a claim: beyond the threshold altogether, short of it altogether, or neither."""
+
+    HOLDS = "holds"
+    DOES_NOT = "does not hold"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class PaperClaim:
+    """Something that the paper says, with what was measured of it here.
+
+    `ours` is the quantity that decides (a difference, a ratio, an effect size), which has to be above `threshold`.
+    """
+
+    text: str
+    paper: str
+    """The paper's figures, in words; "–" where it gives none."""
+    ours: Estimate
+    threshold: float
+    verdict: Verdict
+
+
+Cell = Value | Estimate
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report. `name` is the stem of its files; rows are as long as `columns`."""
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+
+class PlotKind(str, Enum):
+    """How a plot is drawn: a bar for each x, a line through the points, points alone, or the density of values."""
+
+    BARS = "bars"
+    LINES = "lines"
+    POINTS = "points"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True)
+class Series:
+    """One set of points. For `HISTOGRAM` only `y` counts: the values themselves. `units` name what each point is of,
+    as `4.resid_post.f17`, where it is of a unit."""
+
+    name: str
+    x: tuple[float | str, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    units: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot of a report. `name` is the stem of its files."""
+
+    name: str
+    title: str
+    kind: PlotKind
+    x: str
+    y: str
+    series: tuple[Series, ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the rows of a study come to."""
+
+    tables: tuple[Table, ...] = ()
+    plots: tuple[Plot, ...] = ()
+    claims: tuple[PaperClaim, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """What a reader should know beside the figures, a sentence each."""
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """How a study is cut down, and what it may use besides the model."""
+
+    limit: int | None = None
+    """Facts at most, by a seeded draw; None is all."""
+    seed: int = 0
+    layers: tuple[int, ...] | None = None
+    """Only units of these layers; None is all."""
+    llm_url: str | None = None
+    """An OpenAI-compatible endpoint that explains units and simulates them; None is the embedded lexical simulator."""
+    llm_model: str | None = None
+
+
+def columns_of(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The keys of `rows`, in the order of the first."""
+    return tuple(rows[0]) if rows else ()
