@@ -147,6 +147,14 @@ def file_size(size: int) -> str:
     return f"{amount:.0f} {name}" if name == "bytes" or amount >= 100 else f"{amount:.1f} {name}"
 
 
+def duration(seconds: float) -> str:
+    """A stretch of time as a reader says it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def plain_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; signs that would end a cell are escaped."""
     lines = [_table_line(head), "|" + "---|" * len(head), *(_table_line(row) for row in rows)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from knowscope_tui.core.progress import OnProgress
-from knowscope_tui.text import count
+from knowscope_tui.text import count, duration
 
 
 class Pace:
@@ -55,11 +55,3 @@ class Pace:
             left = (self._tokens - tokens) * self.seconds / tokens
             told += f" · {self.units / self.seconds:,.0f} units/s · {duration(left)} left"
         self._on_progress(told, (self._done + self._batch) / self._facts)
-
-
-def duration(seconds: float) -> str:
-    """A stretch of time as a reader says it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -13,16 +13,15 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
+from knowscope_tui.core.configuration import WORDS, Json, differences, read_configuration
 from knowscope_tui.core.ranks import FactRanks
 from knowscope_tui.core.written import PARTIAL, cannot_write, written_beside
+from knowscope_tui.engine.locks import alone_in
 from knowscope_tui.errors import SaveError
 from knowscope_tui.session.rank_table import Part, read_part, write_part
 
 ASKED, LOCK = "asked.json", "lock"
-
-Json = dict[str, Any]
 
 
 def parts_folder(target: Path) -> Path:
@@ -60,10 +59,7 @@ class RankParts:
         """Raises `SaveError` where finished parts are of something else than `asked`; without any it is noted."""
         note = self.folder / ASKED
         if self._files():
-            try:
-                before = json.loads(note.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                before = {}
+            before = read_configuration(note)
             if before != asked:
                 raise SaveError(
                     f"{str(self.folder)!r} holds parts of another ranking, {_difference(before, asked)}.",
@@ -111,25 +107,14 @@ def open_parts(target: Path, asked: Json, *, restart: bool = False) -> Iterator[
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Within the block no other process works in `folder`. Afterwards it goes, if nothing is left in it."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise SaveError(
-            f"Another process is writing to {str(folder)!r}.", "Wait for it, or choose another file."
-        ) from None
-    except OSError as error:
-        raise cannot_write(folder, error) from None
-    try:
-        yield
-    finally:
-        lock.release()
-        if not (folder / ASKED).exists():
-            with suppress(OSError):
-                (folder / LOCK).unlink(missing_ok=True)
-                folder.rmdir()
+    with alone_in(folder, LOCK):
+        try:
+            yield
+        finally:
+            if not (folder / ASKED).exists():
+                with suppress(OSError):
+                    (folder / LOCK).unlink(missing_ok=True)
+                    folder.rmdir()
 
 
 def _remove(path: Path) -> None:
@@ -139,23 +124,11 @@ def _remove(path: Path) -> None:
         raise cannot_write(path, error) from None
 
 
-_WORDS = {
-    "format": "the layout of parts",
-    "program": "the program's version",
-    "model": "the model's name",
-    "weights": "the model's weights",
-    "device": "--device",
-    "dtype": "--dtype",
-    "chat": "--chat",
-    "dictionaries": "the dictionaries",
-    "facts": "the facts",
-    "neurons": "--neurons",
-}
+_WORDS = {**WORDS, "neurons": "--neurons"}
 
 
-def _difference(before: Json, asked: Json) -> str:
+def _difference(before: Json | None, asked: Json) -> str:
     """What is not as it was, in words."""
-    if not isinstance(before, dict) or not before:
+    if not before:
         return "and what it was cannot be read"
-    differing = [_WORDS.get(key, key) for key in asked if before.get(key) != asked[key]]
-    return f"which differs in {', '.join(differing)}"
+    return f"which differs in {', '.join(differences(before, asked, _WORDS))}"

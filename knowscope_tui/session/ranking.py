@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from knowscope_tui import __version__
+from knowscope_tui.core.configuration import Json
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.core.ranks import RankOptions, RankSummary, SkippedFact, Tally
 from knowscope_tui.core.written import check_target, written_beside
-from knowscope_tui.engine.fingerprint import dictionary_fingerprint, weights_fingerprint
+from knowscope_tui.engine.identity import identity, identity_of_facts
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.ranking import AskedFact, Ranker
@@ -23,8 +21,6 @@ from knowscope_tui.session.rank_parts import RankParts, open_parts
 from knowscope_tui.session.rank_table import best_of, tables, write_whole
 
 FORMAT = 1
-
-Json = dict[str, Any]
 
 
 def rank_facts(
@@ -122,30 +118,11 @@ def _counted(parts: RankParts, tally: Tally, on_progress: OnProgress) -> Iterato
 
 
 def _asked_for(lm: LanguageModel, library: Library, facts: Sequence[Fact], options: RankOptions) -> Json:
-    """What the numbers depend on, as JSON: parts that were measured for anything else are not gone on with.
-
-    Of the device it is the type. Other processors, libraries and batches round differently, and are not told apart.
-    """
-    told = [[fact.id, fact.prompt, fact.answer] for fact in facts]
+    """What the numbers depend on, as JSON: parts that were measured for anything else are not gone on with."""
     return {
         "format": FORMAT,
-        "program": __version__,
-        "model": lm.name,
-        "weights": weights_fingerprint(lm),
-        "device": lm.device.type,
-        "dtype": str(lm.dtype).removeprefix("torch."),
-        "chat": lm.chat,
-        "dictionaries": [
-            {
-                "site": str(site),
-                "source": library.at(site).source,
-                "features": library.at(site).d_sae,
-                "dtype": library.at(site).dtype,
-                "fingerprint": dictionary_fingerprint(library.at(site)),
-            }
-            for site in library.sites
-        ],
-        "facts": {"count": len(facts), "sha256": hashlib.sha256(json.dumps(told).encode()).hexdigest()},
+        **identity(lm, library),
+        "facts": identity_of_facts(facts),
         "neurons": options.neurons,
     }
 

@@ -2,8 +2,8 @@
 
 Intervals come from the bootstrap (Efron 1979): the items are drawn again with replacement, `RESAMPLES` times, and the
 middle 95 % of the figure over these draws is the interval, corrected for bias and skew (BCa, Efron 1987;
-`scipy.stats.bootstrap`), or plainly the percentiles where that correction is not defined. All draws are seeded: the same
-values always give the same interval. A value that is not finite was not measured, and is left out.
+`scipy.stats.bootstrap`), or plainly the percentiles where that correction is not defined. All draws are seeded: the
+same values always give the same interval. A value that is not finite was not measured, and is left out.
 
 Where nothing can be said, nothing is said: no items have no value, one item has no interval, and a ratio whose
 denominator could as well be zero has none either.
@@ -34,7 +34,7 @@ Figure = Callable[..., Any]
 
 
 def mean_interval(values: Sequence[float]) -> Estimate:
-    """The mean. Of values that are all 0 or 1 (a share) the interval is Wilson's (1927), which is no point at 0 and 1."""
+    """The mean. Of values that are all 0 or 1 (a share) the interval is Wilson's (1927), no point at 0 or 1."""
     own = _finite(values)
     if len(own) < 2:
         return Estimate(_only(own), items=len(own))
@@ -46,7 +46,7 @@ def mean_interval(values: Sequence[float]) -> Estimate:
 
 
 def difference_interval(a: Sequence[float], b: Sequence[float], paired: bool = False) -> Estimate:
-    """mean(a) − mean(b); `paired` says that a[i] and b[i] are of one item, so that lengths must agree (`ValueError`)."""
+    """mean(a) − mean(b); `paired`: a[i] and b[i] are of one item. Lengths must agree then (`ValueError`)."""
     if paired:
         left, right = _finite_pairs(a, b)
         differences = left - right

@@ -21,9 +21,9 @@ from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.ranking import AskedFact, Ranker
 from knowscope_tui.errors import Cancelled, FactFileError, SaveError, UsageError
 from knowscope_tui.session import ranking
-from knowscope_tui.session.pace import duration
 from knowscope_tui.session.rank_table import read_part, tables, write_part
 from knowscope_tui.session.ranking import rank_facts
+from knowscope_tui.text import duration
 
 NEURONS = 4
 Rank = Callable[..., RankSummary]

@@ -37,6 +37,9 @@ OTHER_SUFFIXES = {".json", ".txt", ".model", ".jinja"}
 RECORD_BYTES = 1 << 16
 """What record and model card are taken for before they are written."""
 
+PACKAGES = ("knowscope-tui", "torch", "transformers", "safetensors")
+"""Whose versions a checkpoint's record holds."""
+
 
 def plan_save(base: str, changes: Sequence[Change], target: Path, options: SaveOptions = SaveOptions()) -> SavePlan:
     """What `save` would write and link. What stands in the way is said in `problem`, not raised."""
@@ -147,9 +150,9 @@ def _write_record(partial: Path, record: Mapping[str, Any], base: str, parts: Se
     (partial / RECORD).write_text(text + "\n", encoding="utf-8")
 
 
-def versions() -> dict[str, str]:
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Of this program and what it computes with."""
-    return {name: metadata.version(name) for name in ("knowscope-tui", "torch", "transformers", "safetensors")}
+    return {name: metadata.version(name) for name in packages}
 
 
 def file_of(path: Path, how: Placed) -> PlannedFile:

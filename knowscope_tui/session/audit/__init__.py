@@ -2,10 +2,10 @@
 
 | module | what it does |
 |---|---|
-| `blocks` | what a page is made of, whatever it is written as |
 | `summary`, `edit_sections`, `proof_sections`, `way_back` | from the record to sections |
 | `commands` | the commands that make, check and undo the edit again |
 | `plots`, `grids` | pictures: the frontier, positions by layer and over each matrix |
-| `html`, `markdown` | the pages |
 | `write` | the two files, whole or not at all |
+
+What pages are made of, and how they become HTML and Markdown, is `session.pages`.
 """

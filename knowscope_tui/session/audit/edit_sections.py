@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from knowscope_tui.core.edits import MEANING
 from knowscope_tui.core.record import Row, public_name
-from knowscope_tui.session.audit.blocks import Block, Items, Paragraph, Pictures, Section, Table
 from knowscope_tui.session.audit.grids import grid, layer_bars
-from knowscope_tui.session.audit.numbers import NONE, count, percent, seconds, share, small
 from knowscope_tui.session.audit.summary import edited_names
+from knowscope_tui.session.pages.blocks import Block, Items, Paragraph, Pictures, Section, Table
+from knowscope_tui.session.pages.numbers import NONE, count, percent, seconds, share, small
 from knowscope_tui.text import count as counted
 
 MOST_UNITS = 40

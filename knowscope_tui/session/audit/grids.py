@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from knowscope_tui.core.record import Row
-from knowscope_tui.session.audit import svg
-from knowscope_tui.session.audit.blocks import Picture
+from knowscope_tui.session.pages import svg
+from knowscope_tui.session.pages.blocks import Picture
 from knowscope_tui.text import bar, shade, visible
 from knowscope_tui.text import count as counted
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from xml.etree import ElementTree as ET
 
 from knowscope_tui.core.record import Row
-from knowscope_tui.session.audit import svg
-from knowscope_tui.session.audit.blocks import Picture
-from knowscope_tui.session.audit.numbers import share, signed, small
+from knowscope_tui.session.pages import svg
+from knowscope_tui.session.pages.blocks import Picture
+from knowscope_tui.session.pages.numbers import share, signed, small
 from knowscope_tui.text import bar
 
 WIDTH, HEIGHT = 720, 430

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from knowscope_tui.core.record import Row
-from knowscope_tui.session.audit.blocks import Block, Paragraph, Section, Table
-from knowscope_tui.session.audit.numbers import NONE, count, interval, seconds, share, signed, small
 from knowscope_tui.session.audit.plots import frontier_picture
+from knowscope_tui.session.pages.blocks import Block, Paragraph, Section, Table
+from knowscope_tui.session.pages.numbers import NONE, count, interval, seconds, share, signed, small
 from knowscope_tui.text import count as counted
 
 FIGURES = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from knowscope_tui.core.record import Row
-from knowscope_tui.session.audit.numbers import percent, signed
+from knowscope_tui.session.pages.numbers import percent, signed
 from knowscope_tui.text import count as counted
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from knowscope_tui.core.record import Row
 from knowscope_tui.session.audit import commands
-from knowscope_tui.session.audit.blocks import Block, Code, Paragraph, Section, Table, Terms
-from knowscope_tui.session.audit.numbers import NONE
 from knowscope_tui.session.audit.proof_sections import measured_with
+from knowscope_tui.session.pages.blocks import Block, Code, Paragraph, Section, Table, Terms
+from knowscope_tui.session.pages.numbers import NONE
 
 LIMITS = (
     "The figures hold for the questions that were asked. That an answer does not come out in any of them does not show "

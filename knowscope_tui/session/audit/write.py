@@ -9,13 +9,13 @@ from pathlib import Path
 from knowscope_tui.core.record import Row, public_name, read_record, unbroken
 from knowscope_tui.core.written import written_beside
 from knowscope_tui.errors import SaveError
-from knowscope_tui.session.audit.blocks import Page, Section
 from knowscope_tui.session.audit.edit_sections import base_section, edited_section, plan_sections
-from knowscope_tui.session.audit.html import html_page
-from knowscope_tui.session.audit.markdown import markdown_page
 from knowscope_tui.session.audit.proof_sections import facts_section, figures_section, frontier_sections, leaks_section
 from knowscope_tui.session.audit.summary import outcome
 from knowscope_tui.session.audit.way_back import check_section, glossary_section, limits_section, versions_section
+from knowscope_tui.session.pages.blocks import Page, Section
+from knowscope_tui.session.pages.html import html_page
+from knowscope_tui.session.pages.markdown import markdown_page
 
 SUFFIXES = (".html", ".md")
 
@@ -69,4 +69,4 @@ def page_of(record: Row, folder: str) -> Page:
         limits_section(),
         glossary_section(),
     )
-    return Page(f"{public_name(record)}, edited: {folder}", verdict, summary, sound, sections)
+    return Page("audit of an edit", f"{public_name(record)}, edited: {folder}", verdict, summary, sound, sections)

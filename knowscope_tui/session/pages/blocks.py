@@ -39,11 +39,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing as SVG, whose title and description it holds, and the same in signs."""
+    """A drawing as SVG, whose title and description it holds, and the same in signs. `file` is where it lies beside
+    the page, for pages that can only point to it."""
 
     caption: str
     svg: str
     text: str
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """`verdict` is the outcome in a few words, `summary` in a sentence or two; `sound` is whether nothing came out."""
+    """`maker` is what kind of page it is, `verdict` the outcome in a few words, `summary` in a sentence or two; `sound`
+    is whether nothing was found wanting."""
 
+    maker: str
     title: str
     verdict: str
     summary: str

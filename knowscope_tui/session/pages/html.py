@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from knowscope_tui.session.audit.blocks import Page
+from knowscope_tui.session.pages.blocks import Page
 from knowscope_tui.text import visible
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ TEMPLATE = "page.html.jinja"
 
 
 def html_page(page: Page) -> str:
-    """`page` as HTML. Every text is escaped; of pictures the SVG that `svg` wrote goes in as it is."""
+    """`page` as HTML. Every text is escaped; pictures go in as they are: whoever draws one escapes its texts."""
     return _template().render(page=page) + "\n"
 
 
@@ -24,7 +24,7 @@ def _template() -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("knowscope_tui.session.audit", "."),
+        loader=PackageLoader("knowscope_tui.session.pages", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

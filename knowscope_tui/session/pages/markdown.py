@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from functools import singledispatch
+from urllib.parse import quote
 
-from knowscope_tui.session.audit.blocks import Code, Items, Page, Paragraph, Picture, Pictures, Section, Table, Terms
+from knowscope_tui.session.pages.blocks import Code, Items, Page, Paragraph, Picture, Pictures, Section, Table, Terms
 from knowscope_tui.text import visible
 
 _SIGNS = re.compile(r"([\\`*_\[\]<>|#~&$])")
@@ -59,6 +60,8 @@ def _line(cells: tuple[str, ...]) -> str:
 
 @_block.register
 def _(block: Picture) -> str:
+    if block.file:
+        return f"![{escaped(block.caption)}]({quote(block.file)})"
     return f"*{escaped(block.caption)}*\n\n{_fenced(block.text, 'text')}"
 
 

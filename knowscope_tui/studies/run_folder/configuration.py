@@ -1,0 +1,60 @@
+"""What a run is asked: everything that its rows depend on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from knowscope_tui.core.configuration import WORDS, Json, differences, read_configuration
+from knowscope_tui.core.studies import StudyName, StudyOptions
+from knowscope_tui.engine.identity import identity, identity_of_facts, sha256
+from knowscope_tui.errors import SaveError
+from knowscope_tui.studies.study import Subject
+
+CONFIG, FORMAT = "config.json", 1
+
+_WORDS = {
+    **WORDS,
+    "study": "the study",
+    "texts": "the texts about other things",
+    **{field.name: f"--{field.name.replace('_', '-')}" for field in fields(StudyOptions)},
+}
+
+
+def configuration_of(name: StudyName, subject: Subject) -> Json:
+    """What the rows of study `name` on `subject` depend on."""
+    options = asdict(subject.options)
+    return {
+        "format": FORMAT,
+        "study": name.value,
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in options.items()},
+        **identity(subject.lm, subject.library),
+        "facts": identity_of_facts(subject.facts),
+        "texts": sha256(subject.texts),
+    }
+
+
+def asked_in(folder: Path) -> Json | None:
+    """What the run in `folder` was asked; None where there is none. Raises `SaveError` where it cannot be told."""
+    config = folder / CONFIG
+    if not config.exists():
+        return None
+    content = read_configuration(config)
+    asked: Any = (content or {}).get("asked")
+    if not isinstance(asked, dict) or "study" not in asked:
+        raise SaveError(
+            f"{str(config)!r} cannot be read as the configuration of a study's run.",
+            "Choose another folder, or remove this one if it may be thrown away.",
+        )
+    return asked
+
+
+def check_same(folder: Path, asked: Json) -> None:
+    """Raises `SaveError` that names what differs where the run in `folder` was asked something else."""
+    before = asked_in(folder)
+    if before is not None and (differing := differences(before, asked, _WORDS)):
+        raise SaveError(
+            f"{str(folder)!r} holds a run of another configuration, which differs in {', '.join(differing)}.",
+            "Give the command that began it, choose another folder, or --restart to throw that run away.",
+        )
