@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 Value = str | int | float | bool | None
 Row = Mapping[str, Value]
@@ -134,6 +135,24 @@ class StudyOptions:
     llm_url: str | None = None
     """An OpenAI-compatible endpoint that explains units and simulates them; None is the embedded lexical simulator."""
     llm_model: str | None = None
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """A finished run, with what it was asked and measured with, as its folder has it."""
+
+    name: StudyName
+    title: str
+    question: str
+    findings: Findings
+    folder: str
+    items: int
+    asked: Mapping[str, Any]
+    """What its rows depend on, as JSON."""
+    made_with: Mapping[str, Any]
+    """The command that makes it again, and versions."""
+    remarks: tuple[str, ...] = ()
+    """What was found wrong on the way, and what was left out, a sentence each."""
 
 
 def columns_of(rows: Sequence[Row]) -> tuple[str, ...]:

@@ -228,10 +228,10 @@ def test_a_damaged_part_is_set_aside_and_measured_again(
     hurt.write_bytes(content)
     with open_run(out, fake.ASKED) as opened:
         assert len(opened.items) == 8
-        assert opened.remarks == [
+        assert opened.remarks == (
             "The file 'part-000003.parquet' was damaged; it was set aside as 'damaged/part-000003.parquet', and what "
-            "it held was measured again."
-        ]
+            "it held was measured again.",
+        )
     assert (out / "damaged" / hurt.name).read_bytes() == content
     run()
     assert (out / "rows.parquet").read_bytes() == whole

@@ -24,30 +24,31 @@ def escaped(text: str) -> str:
 
 
 def _section(section: Section) -> str:
-    return "\n\n".join([f"## {escaped(section.title)}", *(_block(block) for block in section.blocks)])
+    return "\n\n".join([f"## {escaped(section.title)}", *(markdown_block(block) for block in section.blocks)])
 
 
 @singledispatch
-def _block(block: object) -> str:
+def markdown_block(block: object) -> str:
+    """One block of a page."""
     raise TypeError(type(block).__name__)
 
 
-@_block.register
+@markdown_block.register
 def _(block: Paragraph) -> str:
     return escaped(block.text)
 
 
-@_block.register
+@markdown_block.register
 def _(block: Items) -> str:
     return "\n".join(f"- {escaped(text)}" for text in block.texts)
 
 
-@_block.register
+@markdown_block.register
 def _(block: Code) -> str:
     return _fenced(block.text, "sh")
 
 
-@_block.register
+@markdown_block.register
 def _(block: Table) -> str:
     rules = ["---:" if column in block.numbers else "---" for column in range(len(block.head))]
     lines = [_line(block.head), f"| {' | '.join(rules)} |", *(_line(row) for row in block.rows)]
@@ -58,19 +59,19 @@ def _line(cells: tuple[str, ...]) -> str:
     return f"| {' | '.join(escaped(cell) for cell in cells)} |"
 
 
-@_block.register
+@markdown_block.register
 def _(block: Picture) -> str:
     if block.file:
         return f"![{escaped(block.caption)}]({quote(block.file)})"
     return f"*{escaped(block.caption)}*\n\n{_fenced(block.text, 'text')}"
 
 
-@_block.register
+@markdown_block.register
 def _(block: Pictures) -> str:
-    return "\n\n".join(_block(picture) for picture in block.pictures)
+    return "\n\n".join(markdown_block(picture) for picture in block.pictures)
 
 
-@_block.register
+@markdown_block.register
 def _(block: Terms) -> str:
     return "\n".join(f"- **{escaped(word)}**: {escaped(meaning)}" for word, meaning in block.meanings.items())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 from knowscope_tui.core.configuration import WORDS, Json, differences, read_configuration
 from knowscope_tui.core.studies import StudyName, StudyOptions
@@ -35,25 +34,25 @@ def configuration_of(name: StudyName, subject: Subject) -> Json:
     }
 
 
-def asked_in(folder: Path) -> Json | None:
-    """What the run in `folder` was asked; None where there is none. Raises `SaveError` where it cannot be told."""
+def noted_in(folder: Path) -> Json | None:
+    """What the run in `folder` was `asked` and `made_with`; None where there is none. Raises `SaveError` where it
+    cannot be told."""
     config = folder / CONFIG
     if not config.exists():
         return None
-    content = read_configuration(config)
-    asked: Any = (content or {}).get("asked")
-    if not isinstance(asked, dict) or "study" not in asked:
+    content = read_configuration(config) or {}
+    asked, made_with = content.get("asked"), content.get("made_with")
+    if not isinstance(asked, dict) or not isinstance(made_with, dict) or "study" not in asked:
         raise SaveError(
             f"{str(config)!r} cannot be read as the configuration of a study's run.",
             "Choose another folder, or remove this one if it may be thrown away.",
         )
-    return asked
+    return {"asked": asked, "made_with": made_with}
 
 
-def check_same(folder: Path, asked: Json) -> None:
+def check_same(folder: Path, before: Json, asked: Json) -> None:
     """Raises `SaveError` that names what differs where the run in `folder` was asked something else."""
-    before = asked_in(folder)
-    if before is not None and (differing := differences(before, asked, _WORDS)):
+    if differing := differences(before, asked, _WORDS):
         raise SaveError(
             f"{str(folder)!r} holds a run of another configuration, which differs in {', '.join(differing)}.",
             "Give the command that began it, choose another folder, or --restart to throw that run away.",

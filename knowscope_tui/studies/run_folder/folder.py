@@ -13,7 +13,7 @@ from knowscope_tui.core.studies import Row
 from knowscope_tui.core.written import PARTIAL, cannot_read, cannot_write, written_beside
 from knowscope_tui.engine.locks import alone_in
 from knowscope_tui.errors import SaveError
-from knowscope_tui.studies.run_folder.configuration import CONFIG, asked_in, check_same
+from knowscope_tui.studies.run_folder.configuration import CONFIG, check_same, noted_in
 from knowscope_tui.studies.run_folder.rows import Items, read_rows, storable, write_rows
 
 LOCK, PARTS, ROWS, DAMAGED, CACHE = ".lock", "parts", "rows.parquet", "damaged", "cache"
@@ -22,13 +22,18 @@ LOCK, PARTS, ROWS, DAMAGED, CACHE = ".lock", "parts", "rows.parquet", "damaged",
 class RunFolder:
     """The run in `folder`, to which no other process writes meanwhile (see `open_run`)."""
 
-    def __init__(self, folder: Path, asked: Json) -> None:
+    def __init__(self, folder: Path, asked: Json, made_with: Json) -> None:
         self.folder = folder
         self.asked = asked
+        self.made_with = made_with
+        """The command that makes it again, versions, and under `remarks` what was found wrong, a sentence each."""
         self.items: dict[str, Sequence[Row]] = {}
         """Key → rows of what is measured, in no order."""
-        self.remarks: list[str] = []
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
         """What was found wrong, each in a sentence."""
+        return tuple(self.made_with.get("remarks") or ())
 
     @property
     def cache(self) -> Path:
@@ -63,10 +68,12 @@ class RunFolder:
         for part in parts:
             _remove(part)
 
-    def note(self, made_with: Mapping[str, object]) -> None:
-        """Writes the configuration: what was asked, and what that is measured with. Raises `SaveError`."""
+    def note(self, *remarks: str) -> None:
+        """Writes the configuration, with `remarks` more. Raises `SaveError`."""
+        if remarks:
+            self.made_with["remarks"] = list(dict.fromkeys([*self.remarks, *remarks]))
         with written_beside(self.folder / CONFIG) as file:
-            file.write(json.dumps({"asked": self.asked, "made_with": dict(made_with)}, indent=2).encode())
+            file.write(json.dumps({"asked": self.asked, "made_with": self.made_with}, indent=2).encode())
 
     def read(self) -> None:
         """Finds what is measured. A file that is cut short or damaged is set aside, to be measured again."""
@@ -90,14 +97,14 @@ class RunFolder:
             path.replace(aside)
         except OSError as error:
             raise cannot_write(path, error) from None
-        self.remarks.append(
+        self.note(
             f"The file {path.name!r} was damaged; it was set aside as {f'{DAMAGED}/{aside.name}'!r}, and what it held "
             "was measured again."
         )
 
     def clear(self) -> None:
         """Removes the run: its configuration, rows and cache. Files that are not the run's stay. Raises `SaveError`."""
-        self.items, self.remarks = {}, []
+        self.items = {}
         for path in (self.folder / CONFIG, self.folder / ROWS):
             _remove(path)
         for name in (PARTS, DAMAGED, CACHE):
@@ -119,26 +126,29 @@ def open_run(
     run, and that is not to be thrown away.
     """
     _make(folder)
-    run = RunFolder(folder, asked)
+    run = RunFolder(folder, asked, dict(made_with))
     with alone_in(folder, LOCK):
-        if restart and asked_in(folder) is not None:
+        if restart and noted_in(folder) is not None:
             run.clear()
         _check_empty(folder)
-        check_same(folder, asked)
+        before = noted_in(folder)
+        if before is None:
+            run.note()
+        else:
+            check_same(folder, before["asked"], asked)
+            run.made_with = before["made_with"]
         _make(folder / PARTS)
         _make(run.cache)
-        if not (folder / CONFIG).exists():
-            run.note(made_with)
         run.read()
         yield run
 
 
 def read_run(folder: Path) -> RunFolder:
     """The finished run in `folder`, to be reported again; nothing is written. Raises `SaveError`."""
-    asked = asked_in(folder)
-    if asked is None:
+    noted = noted_in(folder)
+    if noted is None:
         raise SaveError(f"There is no run of a study in {str(folder)!r}.", "Name a folder that `study` wrote.")
-    run = RunFolder(folder, asked)
+    run = RunFolder(folder, noted["asked"], noted["made_with"])
     if not (folder / ROWS).exists():
         raise SaveError(f"The run in {str(folder)!r} is not finished.", "Give the command that began it again.")
     run.items = _whole(folder / ROWS)
