@@ -126,6 +126,21 @@ def memory(text: str) -> str:
     return text
 
 
+def limit(text: str) -> str:
+    """A number of things, or `all`."""
+    number_or_all(text)
+    return text
+
+
+def number_or_all(text: str) -> int | None:
+    """A whole number above 0; None for `all`."""
+    if text == "all":
+        return None
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise click.BadParameter(f"{text!r} is no number above 0, and not the word all.")
+    return int(text)
+
+
 # --- facts ----------------------------------------------------------------------------------------------------------
 
 

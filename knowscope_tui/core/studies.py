@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from knowscope_tui.errors import UsageError
+
 Value = str | int | float | bool | None
 Row = Mapping[str, Value]
 """One record of a study. Every row of a study has the same keys, and its values keep their types."""
@@ -153,6 +155,31 @@ class StudyResult:
     """The command that makes it again, and versions."""
     remarks: tuple[str, ...] = ()
     """What was found wrong on the way, and what was left out, a sentence each."""
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """What was asked of studies: the runs that are finished, the page over them, and the studies that were left out,
+    each with the sentence that says why."""
+
+    results: tuple[StudyResult, ...]
+    page: str
+    left_out: tuple[tuple[StudyName, str], ...] = ()
+
+
+ALL = "all"
+"""What a person calls every study."""
+
+
+def studies_named(word: str) -> tuple[StudyName, ...]:
+    """The study that `word` names, or every one for `all`. Raises `UsageError`."""
+    if word == ALL:
+        return tuple(StudyName)
+    try:
+        return (StudyName(word),)
+    except ValueError:
+        known = ", ".join(name.value for name in StudyName)
+        raise UsageError(f"There is no study called {word!r}.", f"Choose among {known}; or all.") from None
 
 
 def columns_of(rows: Sequence[Row]) -> tuple[str, ...]:

@@ -9,13 +9,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from knowscope_tui.core.studies import Cell, Estimate, PaperClaim, Plot, StudyResult, Table
+from knowscope_tui.core.studies import Cell, Estimate, PaperClaim, Plot, StudyReport, StudyResult, Table
 
 Json = dict[str, Any]
 
 
 def result_json(result: StudyResult) -> Json:
-    """A finished run, as `study --json` prints it and `findings.json` holds it."""
+    """A finished run, as one of those of `study --json`, and as `findings.json` holds it."""
     found = result.findings
     return {
         "study": result.name.value,
@@ -28,6 +28,15 @@ def result_json(result: StudyResult) -> Json:
         "plots": [_plot(plot) for plot in found.plots],
         "remarks": [*found.remarks, *result.remarks],
         "command": result.made_with.get("command"),
+    }
+
+
+def report_json(report: StudyReport) -> Json:
+    """What `study --json` prints."""
+    return {
+        "page": report.page,
+        "studies": [result_json(result) for result in report.results],
+        "left_out": [{"study": name.value, "why": why} for name, why in report.left_out],
     }
 
 

@@ -26,6 +26,7 @@ from knowscope_tui.core.readings import (
     UnitSet,
 )
 from knowscope_tui.core.saved import DeltaInfo, SavedCheckpoint, SaveOptions, SavePlan
+from knowscope_tui.core.studies import StudyName, StudyOptions, StudyReport
 from knowscope_tui.core.units import Family, SiteKind, Unit
 from knowscope_tui.demo import corpus
 from knowscope_tui.engine.greedy import grow_set
@@ -44,6 +45,8 @@ from knowscope_tui.session.opening import DEMO, Prepared, encoder_budget_each, p
 from knowscope_tui.session.protocol import ModelInfo, SourceSpec
 from knowscope_tui.session.ranking import rank_facts
 from knowscope_tui.session.saving import Saving
+from knowscope_tui.session.study_command import study_command
+from knowscope_tui.session.studying import OnGrowing, StudyWishes, study, unwatched
 
 SELF_TEST_SENTENCES = 40
 """Sentences of the demo's corpus that it is tested on."""
@@ -233,6 +236,31 @@ class Scope:
         """
         options = RankOptions(neurons, memory, restart)
         return rank_facts(self._lm, self._library, facts, typed_path(str(out)), options, on_progress)
+
+    def study(
+        self,
+        names: Sequence[StudyName],
+        out: str | Path,
+        facts: Sequence[Fact] | None = None,
+        *,
+        options: StudyOptions = StudyOptions(),
+        restart: bool = False,
+        facts_file: str | None = None,
+        on_progress: OnProgress = silent,
+        on_growing: OnGrowing = unwatched,
+    ) -> StudyReport:
+        """Carries out the paper's studies and writes tables, plots and pages to `out`; `session.studying` says how.
+
+        `facts` default to those that the open model brings along. `facts_file` is what they are called in the command
+        that makes it again.
+        """
+
+        def command(word: str, folder: Path) -> str:
+            return study_command(word, self._prepared.source, options, facts_file, str(folder))
+
+        wishes = StudyWishes(options, restart, command, on_progress, on_growing)
+        asked = self.facts if facts is None else facts
+        return study(self._lm, self._library, names, asked, typed_path(str(out)), wishes)
 
     def ablate(
         self,

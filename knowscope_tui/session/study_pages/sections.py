@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from knowscope_tui.core.studies import PaperClaim, StudyResult, Verdict
+from knowscope_tui.core.studies import PaperClaim, StudyName, StudyResult, Verdict
 from knowscope_tui.session.pages.blocks import Block, Code, Page, Paragraph, Picture, Section, Table, Terms
 from knowscope_tui.session.study_pages.tables import CLAIM_HEAD, CLAIM_NUMBERS, claim_cells, claims_block, table_block
 from knowscope_tui.text import count
@@ -45,13 +45,17 @@ def study_page(result: StudyResult, drawn: Drawn) -> Page:
     return Page(MAKER_ONE, f"{result.name.value}: {result.title}", verdict, result.question, sound, sections)
 
 
-def all_page(results: Sequence[StudyResult], drawn: Mapping[str, Drawn]) -> Page:
-    """One page over several runs: every claim first, then each study. `drawn` is by study."""
+def all_page(
+    results: Sequence[StudyResult], drawn: Mapping[str, Drawn], left_out: Sequence[tuple[StudyName, str]] = ()
+) -> Page:
+    """One page over several runs: every claim first, then each study. `drawn` is by study; `left_out` are studies that
+    could not be carried out, and why."""
     claims = [claim for result in results for claim in result.findings.claims]
     rows = tuple((result.name.value, *claim_cells(claim)) for result in results for claim in result.findings.claims)
     numbers = tuple(column + 1 for column in CLAIM_NUMBERS)
     listed = Table("Every claim, and what decides it", ("Study", *CLAIM_HEAD), rows, numbers)
     verdict, sound = verdict_of(claims)
+    sound = sound and not left_out
     return Page(
         MAKER_ALL,
         "The paper, measured again",
@@ -60,6 +64,7 @@ def all_page(results: Sequence[StudyResult], drawn: Mapping[str, Drawn]) -> Page
         sound,
         (
             Section("The claims", (listed,) if rows else (Paragraph("None of these studies tests a claim."),)),
+            *(_left_out(left_out)),
             *(_chapter(result, drawn[result.name.value]) for result in results),
             again_section(results),
             *(configuration_section(result, f"Configuration of {result.name.value}") for result in results),
@@ -79,6 +84,13 @@ def verdict_of(claims: Sequence[PaperClaim]) -> tuple[str, bool]:
     if open_ := verdicts[Verdict.UNDECIDED]:
         told += f", {open_} {'is' if open_ == 1 else 'are'} undecided"
     return told, verdicts[Verdict.HOLDS] == len(claims)
+
+
+def _left_out(left_out: Sequence[tuple[StudyName, str]]) -> Iterator[Section]:
+    if left_out:
+        rows = tuple((name.value, why) for name, why in left_out)
+        listed = Table("Studies that could not be carried out", ("Study", "Why"), rows)
+        yield Section("Left out", (listed,))
 
 
 def _claims(claims: Sequence[PaperClaim]) -> Iterator[Block]:

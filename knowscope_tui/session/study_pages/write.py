@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from knowscope_tui.core.studies import Plot, StudyResult, Table
+from knowscope_tui.core.studies import Plot, StudyName, StudyResult, Table
 from knowscope_tui.core.study_json import result_json
 from knowscope_tui.core.written import cannot_write, written_beside
 from knowscope_tui.session.pages.blocks import Page, Picture
@@ -41,7 +41,12 @@ def write_study(result: StudyResult) -> Written:
     return Written(_write_page(folder, study_page(result, pictures)), pictures)
 
 
-def write_all(folder: Path, results: Sequence[StudyResult], pictures: Sequence[Drawn]) -> Path:
+def write_all(
+    folder: Path,
+    results: Sequence[StudyResult],
+    pictures: Sequence[Drawn],
+    left_out: Sequence[tuple[StudyName, str]] = (),
+) -> Path:
     """Writes one page over the runs, which lie in folders below `folder`. Raises `SaveError`."""
     below = {
         result.name.value: {
@@ -50,7 +55,7 @@ def write_all(folder: Path, results: Sequence[StudyResult], pictures: Sequence[D
         }
         for result, own in zip(results, pictures, strict=True)
     }
-    return _write_page(folder, all_page(results, below))
+    return _write_page(folder, all_page(results, below, left_out))
 
 
 def _write_table(folder: Path, table: Table) -> None:

@@ -1,0 +1,167 @@
+"""Studies carried out on an open model: facts that it knows, a folder a study, and the pages at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from knowscope_tui.core.configuration import Json
+from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.progress import OnProgress, silent
+from knowscope_tui.core.studies import Findings, StudyName, StudyOptions, StudyReport, StudyResult
+from knowscope_tui.demo import corpus
+from knowscope_tui.engine.library import Library
+from knowscope_tui.engine.model import LanguageModel
+from knowscope_tui.engine.saving.save import versions
+from knowscope_tui.errors import Cancelled, KnowscopeError, SaveError, UsageError
+from knowscope_tui.session.known import draw_known
+from knowscope_tui.session.study_pages.sections import Drawn
+from knowscope_tui.session.study_pages.write import write_all, write_study
+from knowscope_tui.studies.registry import study_named
+from knowscope_tui.studies.run import Loop, run_study, serial
+from knowscope_tui.studies.run_folder import RunFolder, configuration_of, open_run, read_run
+from knowscope_tui.studies.study import Study, Subject
+
+PACKAGES = ("knowscope-tui", "torch", "transformers", "numpy", "scipy", "scikit-learn", "sae-lens", "pyarrow")
+"""Whose versions a run's configuration holds."""
+
+OnGrowing = Callable[[StudyName, Findings], None]
+"""Hears what a study's rows come to so far, on the thread that measures."""
+
+MakeSubject = Callable[[Path], Subject]
+"""What is studied, for the cache of one run."""
+
+
+def unwatched(_name: StudyName, _findings: Findings) -> None:
+    """Findings that nobody watches while they grow."""
+
+
+@dataclass(frozen=True)
+class StudyWishes:
+    """How studies are carried out. `command` gives the words that make one again, by its name and folder."""
+
+    options: StudyOptions = StudyOptions()
+    restart: bool = False
+    """Throws away what earlier runs in the folder measured."""
+    command: Callable[[str, Path], str] = lambda word, folder: ""
+    on_progress: OnProgress = silent
+    on_growing: OnGrowing = unwatched
+    loop: Callable[[MakeSubject], Loop] = field(default=lambda make: serial)
+    """Where items are measured (see `studies.run.Loop`)."""
+
+
+def study(
+    lm: LanguageModel,
+    library: Library,
+    names: Sequence[StudyName],
+    facts: Sequence[Fact],
+    out: Path,
+    wishes: StudyWishes = StudyWishes(),
+) -> StudyReport:
+    """Carries out the studies `names` on those of `facts` that the model knows, and writes what they come to.
+
+    One study has the folder `out`, several one each below it. Of several one that cannot be carried out is left out,
+    and said. Raises `UsageError`, `FactFileError` where the model knows no fact, `SaveError`, `Cancelled`, and of one
+    study alone whatever stands in its way.
+    """
+    _check(lm, facts, wishes.options)
+    alone = len(names) == 1
+    studies = [study_named(name) for name in names]
+    known = draw_known(lm, facts, wishes.options.limit, wishes.options.seed, wishes.on_progress)
+    results: list[StudyResult] = []
+    left_out: list[tuple[StudyName, str]] = []
+    for one in studies:
+        folder = out if alone else out / one.name.value
+
+        def make(cache: Path) -> Subject:
+            return Subject(lm, library, known.facts, corpus.reference_texts(), wishes.options, cache)
+
+        try:
+            results.append(_carried_out(one, make, folder, wishes, known.remark))
+        except (Cancelled, SaveError):
+            raise
+        except KnowscopeError as error:
+            if alone:
+                raise
+            left_out.append((one.name, str(error)))
+    return _written(out, results, left_out, wishes.on_progress)
+
+
+def show(out: Path, on_progress: OnProgress = silent) -> StudyReport:
+    """Writes the pages of the finished runs in `out`, or in folders of theirs below it, again; nothing is measured.
+
+    Raises `SaveError` where there is none.
+    """
+    below = [out / name.value for name in StudyName if (out / name.value / "config.json").exists()]
+    runs = [read_run(folder) for folder in (below if below and not (out / "config.json").exists() else [out])]
+    results = []
+    for run in runs:
+        one = study_named(StudyName(run.asked["study"]))
+        results.append(_result(one, run, one.findings(run.rows(list(run.items)))))
+    return _written(out, results, [], on_progress)
+
+
+def _check(lm: LanguageModel, facts: Sequence[Fact], options: StudyOptions) -> None:
+    """Raises `UsageError` for what no study can be carried out with."""
+    if not facts:
+        raise UsageError("There are no facts to study: this model brings none along.", "Name a file with --facts.")
+    if options.layers is not None and not set(options.layers) <= set(range(lm.n_layers)):
+        raise UsageError(f"There is no layer {max(options.layers)}.", f"This model has layers 0 to {lm.n_layers - 1}.")
+    if (options.llm_url is None) != (options.llm_model is None):
+        raise UsageError(
+            "--llm-url and --llm-model belong together.", "Give both, or none for the embedded lexical simulator."
+        )
+
+
+def _carried_out(one: Study, make: MakeSubject, folder: Path, wishes: StudyWishes, remark: str) -> StudyResult:
+    """One study in its folder."""
+    asked = configuration_of(one.name, make(folder))
+    made_with: Json = {
+        "command": wishes.command(one.name.value, folder),
+        "versions": versions(PACKAGES),
+        "remarks": [remark] if remark else [],
+    }
+    with open_run(folder, asked, made_with, restart=wishes.restart) as run:
+        findings = run_study(
+            one,
+            make(run.cache),
+            run,
+            wishes.on_progress,
+            lambda found: wishes.on_growing(one.name, found),
+            wishes.loop(make),
+        )
+        return _result(one, run, findings)
+
+
+def _result(one: Study, run: RunFolder, findings: Findings) -> StudyResult:
+    return StudyResult(
+        name=one.name,
+        title=one.title,
+        question=one.question,
+        findings=findings,
+        folder=str(run.folder),
+        items=len(run.items),
+        asked=run.asked,
+        made_with=run.made_with,
+        remarks=run.remarks,
+    )
+
+
+def _written(
+    out: Path,
+    results: Sequence[StudyResult],
+    left_out: Sequence[tuple[StudyName, str]],
+    on_progress: OnProgress,
+) -> StudyReport:
+    """Writes the pages: one a study, and one over all where they lie below `out`."""
+    pictures: list[Drawn] = []
+    page = out
+    for number, result in enumerate(results):
+        on_progress("Writing the pages", number / len(results))
+        written = write_study(result)
+        pictures.append(written.pictures)
+        page = written.html
+    if any(Path(result.folder) != out for result in results):
+        page = write_all(out, results, pictures, left_out)
+    return StudyReport(tuple(results), str(page), tuple(left_out))
