@@ -30,8 +30,8 @@ monosemanticity, erasing, widths; or all; or show, which measures nothing and
 writes the pages of finished runs again.
 
 \b
-DIR gets every number as rows.parquet, tables, plots and report.html. A run that
-was stopped goes on where it was with the same command."""
+DIR gets every number as rows.parquet, tables, plots and report.html. A run
+that was stopped goes on where it was with the same command."""
 
 
 @click.command(cls=Verb, epilog=EPILOG, short_help="Measure the paper's tables and figures on the open model.")
@@ -47,7 +47,7 @@ was stopped goes on where it was with the same command."""
     help="Facts at most, of those that the model knows; or all.",
 )
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of every draw.")
-@click.option("--llm-url", metavar="URL", help="An OpenAI-compatible endpoint that explains and simulates units.")
+@click.option("--llm-url", metavar="URL", help="An OpenAI-compatible endpoint that explains units.")
 @click.option("--llm-model", metavar="NAME", help="The model to ask there.")
 @click.option("--restart", is_flag=True, help="Throw away what an earlier run in DIR measured.")
 @shared
@@ -64,8 +64,8 @@ def study(
 ) -> None:
     """Measure what the paper measured, with intervals, beside the paper's figures.
 
-    The model's own features and neurons are switched off, compared and edited on facts that it knows. With --layers
-    only units of those layers take part.
+    Features and neurons are switched off, compared and edited on facts that
+    the model knows. With --layers only units of those layers take part.
     """
     from knowscope_tui.core.studies import StudyOptions, studies_named
 

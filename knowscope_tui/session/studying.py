@@ -85,6 +85,9 @@ def study(
             if alone:
                 raise
             left_out.append((one.name, str(error)))
+    if not results:
+        told = "; ".join(f"{name.value}: {why}" for name, why in left_out)
+        raise UsageError(f"None of these studies can be carried out here. {told}")
     return _written(out, results, left_out, wishes.on_progress)
 
 
