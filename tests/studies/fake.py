@@ -5,10 +5,12 @@ As a program it runs in the folder named, as slowly as told: `python -m tests.st
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from knowscope_tui.core.studies import (
     StudyOptions,
     Table,
 )
+from knowscope_tui.errors import UsageError
 from knowscope_tui.studies import run as running
 from knowscope_tui.studies.run import run_study
 from knowscope_tui.studies.run_folder import open_run
@@ -94,6 +97,34 @@ def study(seconds: float = 0.0, name: StudyName = StudyName.COMPONENTS) -> Study
 
 
 STUDY = study()
+
+
+def slow(name: StudyName) -> Study:
+    """The study with items of half a second, as a worker finds it."""
+    return study(0.5, name)
+
+
+def deadly(name: StudyName) -> Study:
+    """A study whose fourth item ends the process."""
+
+    def prepared(_seen: Subject, _on_progress: OnProgress) -> Measure:
+        def measure(key: str, _on_progress: OnProgress) -> list[Row]:
+            if key.startswith("03:"):
+                os._exit(1)
+            return rows_of(key.partition(":")[2])
+
+        return measure
+
+    return replace(study(name=name), prepare=prepared)
+
+
+def refusing(name: StudyName) -> Study:
+    """A study that cannot be prepared."""
+
+    def prepared(_seen: Subject, _on_progress: OnProgress) -> Measure:
+        raise UsageError("No dictionary is open.", "Open some.")
+
+    return replace(study(name=name), prepare=prepared)
 
 
 if __name__ == "__main__":
