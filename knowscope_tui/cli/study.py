@@ -13,7 +13,7 @@ from knowscope_tui.paths import typed_path
 
 if TYPE_CHECKING:
     from knowscope_tui.cli.progress import Teller
-    from knowscope_tui.core.studies import StudyName, StudyOptions, StudyReport
+    from knowscope_tui.core.studies import Cluster, StudyName, StudyOptions, StudyReport
 
 SHOW = "show"
 """In place of a study's name: the pages of finished runs, again."""
@@ -49,6 +49,11 @@ that was stopped goes on where it was with the same command."""
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of every draw.")
 @click.option("--llm-url", metavar="URL", help="An OpenAI-compatible endpoint that explains units.")
 @click.option("--llm-model", metavar="NAME", help="The model to ask there.")
+@click.option("--ray", metavar="WHERE", help="Spread facts over a Ray cluster: local, auto, or HOST:PORT.")
+@click.option("--workers", metavar="N", type=click.IntRange(min=1), help="With --ray.  [default: as many as fit]")
+@click.option(
+    "--gpu-share", metavar="SHARE", type=words.part, default="1", show_default=True, help="Of a GPU, for each worker."
+)
 @click.option("--restart", is_flag=True, help="Throw away what an earlier run in DIR measured.")
 @shared
 def study(
@@ -60,6 +65,9 @@ def study(
     seed: int,
     llm_url: str | None,
     llm_model: str | None,
+    ray: str | None,
+    workers: int | None,
+    gpu_share: float,
     restart: bool,
 ) -> None:
     """Measure what the paper measured, with intervals, beside the paper's figures.
@@ -67,16 +75,17 @@ def study(
     Features and neurons are switched off, compared and edited on facts that
     the model knows. With --layers only units of those layers take part.
     """
-    from knowscope_tui.core.studies import StudyOptions, studies_named
+    from knowscope_tui.core.studies import Cluster, StudyOptions, studies_named
 
     names = () if name == SHOW else studies_named(name)
+    cluster = None if ray is None else Cluster(ray, gpu_share, workers)
     asked = StudyOptions(words.number_or_all(limit), seed, _layers(options), llm_url, llm_model)
     from knowscope_tui.cli import output
     from knowscope_tui.cli.progress import progress
 
     try:
         with progress(as_json=options.json, lines=True) as tell:
-            report = _carried_out(options, names, out, facts, asked, restart, tell)
+            report = _carried_out(options, names, out, facts, asked, cluster, restart, tell)
     except (KeyboardInterrupt, Cancelled):
         raise click.Abort("Stopped; what is finished is kept, and the same command goes on from there.") from None
     if options.json:
@@ -97,6 +106,7 @@ def _carried_out(
     out: str,
     facts: str | None,
     asked: StudyOptions,
+    cluster: Cluster | None,
     restart: bool,
     tell: Teller,
 ) -> StudyReport:
@@ -106,8 +116,21 @@ def _carried_out(
 
         return show(typed_path(out), tell)
     told = None if facts is None else words.facts_in(facts)
+    if cluster is not None:
+        from knowscope_tui.studies.spread import check
+
+        check(cluster)
     scope = _cut(options).open(tell)
-    return scope.study(names, typed_path(out), told, options=asked, restart=restart, facts_file=facts, on_progress=tell)
+    return scope.study(
+        names,
+        typed_path(out),
+        told,
+        options=asked,
+        restart=restart,
+        facts_file=facts,
+        cluster=cluster,
+        on_progress=tell,
+    )
 
 
 def _layers(options: Shared) -> tuple[int, ...] | None:

@@ -66,6 +66,14 @@ def share(text: str) -> float:
     return number
 
 
+def part(text: str) -> float:
+    """A number above 0, up to 1."""
+    number = finite(text)
+    if number is None or not 0 < number <= 1:
+        raise click.BadParameter(f"{text!r} is no number above 0, up to 1.")
+    return number
+
+
 def finite(text: str) -> float | None:
     """The finite number that `text` spells, if it spells one."""
     try:

@@ -167,6 +167,22 @@ class StudyReport:
     left_out: tuple[tuple[StudyName, str], ...] = ()
 
 
+AUTO, LOCAL = "auto", "local"
+"""The cluster that this machine is part of, and one on this machine that lasts as long as the run."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where workers are, and what each of them gets."""
+
+    address: str = LOCAL
+    """`auto`, `local`, HOST:PORT or ray://HOST:PORT."""
+    gpu_share: float = 1.0
+    """Of a GPU, for each worker, where there are GPUs."""
+    workers: int | None = None
+    """None is as many as the cluster has room for."""
+
+
 ALL = "all"
 """What a person calls every study."""
 

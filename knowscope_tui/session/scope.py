@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from knowscope_tui.core.checks import SelfTest
@@ -26,27 +27,28 @@ from knowscope_tui.core.readings import (
     UnitSet,
 )
 from knowscope_tui.core.saved import DeltaInfo, SavedCheckpoint, SaveOptions, SavePlan
-from knowscope_tui.core.studies import StudyName, StudyOptions, StudyReport
+from knowscope_tui.core.studies import Cluster, StudyName, StudyOptions, StudyReport
 from knowscope_tui.core.units import Family, SiteKind, Unit
 from knowscope_tui.demo import corpus
 from knowscope_tui.engine.greedy import grow_set
-from knowscope_tui.engine.library import Library, Wanted, load_library, wanted
-from knowscope_tui.engine.loading import load_model
+from knowscope_tui.engine.library import Library, wanted
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.parity import parity
-from knowscope_tui.engine.residency import EncoderPool
 from knowscope_tui.engine.selftest import self_test
 from knowscope_tui.engine.texts import SELF_TEST_TEXTS
 from knowscope_tui.paths import typed_path
 from knowscope_tui.session.editing import Edits, Wishes
 from knowscope_tui.session.info import model_info
+from knowscope_tui.session.loaded import load, load_dictionaries, open_subject, unplanned
 from knowscope_tui.session.looking import BOTH, NEURON_SECONDS, Looking
-from knowscope_tui.session.opening import DEMO, Prepared, encoder_budget_each, prepare, with_dictionaries
+from knowscope_tui.session.opening import Prepared, with_dictionaries
 from knowscope_tui.session.protocol import ModelInfo, SourceSpec
 from knowscope_tui.session.ranking import rank_facts
 from knowscope_tui.session.saving import Saving
 from knowscope_tui.session.study_command import study_command
 from knowscope_tui.session.studying import OnGrowing, StudyWishes, study, unwatched
+from knowscope_tui.studies.run import Loop, serial
+from knowscope_tui.studies.spread import spread
 
 SELF_TEST_SENTENCES = 40
 """Sentences of the demo's corpus that it is tested on."""
@@ -54,10 +56,6 @@ SELF_TEST_SENTENCES = 40
 
 NEURON_CANDIDATES = 1000
 """Neurons that are tried for a smallest set: a large model has hundreds of thousands active."""
-
-
-def unplanned(_plan: MemoryPlan) -> None:
-    """A plan that nobody reads."""
 
 
 class Scope:
@@ -81,22 +79,9 @@ class Scope:
 
         Raises `ModelNotLoaded`, `DictionaryError`, `DeviceError`, `HubError` or `DoesNotFit`.
         """
-        prepared = prepare(source, on_progress)
-        on_plan(prepared.plan)
-        prepared.check()
-        lm = load_model(
-            prepared.files,
-            device=str(prepared.device),
-            dtype=source.dtype,
-            name=DEMO if prepared.is_demo else None,
-            chat=source.chat,
-            offline=source.offline,
-            spread=prepared.spread,
-            on_progress=on_progress,
-        )
-        on_progress("Loading the dictionaries", None)
-        library = _load_library(lm, prepared.wanted, prepared, on_progress)
-        return cls(lm, library, corpus.demo_facts() if prepared.is_demo else (), prepared)
+        opened = load(source, on_progress, on_plan)
+        facts = corpus.demo_facts() if opened.prepared.is_demo else ()
+        return cls(opened.lm, opened.library, facts, opened.prepared)
 
     def use(
         self, dictionaries: Sequence[DictionarySource], choice: Choice = Choice(), on_progress: OnProgress = silent
@@ -104,7 +89,7 @@ class Scope:
         """Puts other dictionaries beside the open model; when that fails those in use stay."""
         prepared = with_dictionaries(self._prepared, wanted(dictionaries, choice), self._library.pool.bytes)
         prepared.check()
-        self._library = _load_library(self._lm, prepared.wanted, prepared, on_progress)
+        self._library = load_dictionaries(self._lm, prepared.wanted, prepared, on_progress)
         self._looking = Looking(self._lm, self._library)
         self._prepared = prepared
 
@@ -246,19 +231,24 @@ class Scope:
         options: StudyOptions = StudyOptions(),
         restart: bool = False,
         facts_file: str | None = None,
+        cluster: Cluster | None = None,
         on_progress: OnProgress = silent,
         on_growing: OnGrowing = unwatched,
     ) -> StudyReport:
         """Carries out the paper's studies and writes tables, plots and pages to `out`; `session.studying` says how.
 
         `facts` default to those that the open model brings along. `facts_file` is what they are called in the command
-        that makes it again.
+        that makes it again. Items are measured here, one after the other, or on a Ray `cluster`.
         """
+        source = self._prepared.source
 
         def command(word: str, folder: Path) -> str:
-            return study_command(word, self._prepared.source, options, facts_file, str(folder))
+            return study_command(word, source, options, facts_file, str(folder))
 
-        wishes = StudyWishes(options, restart, command, on_progress, on_growing)
+        def loop(known: tuple[Fact, ...], cache: Path) -> Loop:
+            return serial if cluster is None else spread(partial(open_subject, source, known, options, cache), cluster)
+
+        wishes = StudyWishes(options, restart, command, on_progress, on_growing, loop)
         asked = self.facts if facts is None else facts
         return study(self._lm, self._library, names, asked, typed_path(str(out)), wishes)
 
@@ -405,16 +395,3 @@ class Scope:
 
 def _units(units: Iterable[Unit | str]) -> tuple[Unit, ...]:
     return tuple(Unit.parse(unit) if isinstance(unit, str) else unit for unit in units)
-
-
-def _load_library(lm: LanguageModel, chosen: Wanted, prepared: Prepared, on_progress: OnProgress) -> Library:
-    budget = encoder_budget_each(prepared)
-    return load_library(
-        lm,
-        chosen.folders,
-        chosen.entries,
-        sae_dtype=prepared.source.sae_dtype,
-        offline=prepared.source.offline,
-        pool=EncoderPool(budget),
-        on_progress=on_progress,
-    )

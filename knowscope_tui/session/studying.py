@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from knowscope_tui.core.configuration import Json
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.core.studies import Findings, StudyName, StudyOptions, StudyReport, StudyResult
-from knowscope_tui.demo import corpus
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.saving.save import versions
 from knowscope_tui.errors import Cancelled, KnowscopeError, SaveError, UsageError
 from knowscope_tui.session.known import draw_known
+from knowscope_tui.session.loaded import subject_of
 from knowscope_tui.session.study_pages.sections import Drawn
 from knowscope_tui.session.study_pages.write import write_all, write_study
 from knowscope_tui.studies.registry import study_named
 from knowscope_tui.studies.run import Loop, run_study, serial
-from knowscope_tui.studies.run_folder import RunFolder, configuration_of, open_run, read_run
+from knowscope_tui.studies.run_folder import CACHE, RunFolder, configuration_of, open_run, read_run
 from knowscope_tui.studies.study import Study, Subject
 
 PACKAGES = ("knowscope-tui", "torch", "transformers", "numpy", "scipy", "scikit-learn", "sae-lens", "pyarrow")
@@ -28,9 +28,6 @@ PACKAGES = ("knowscope-tui", "torch", "transformers", "numpy", "scipy", "scikit-
 
 OnGrowing = Callable[[StudyName, Findings], None]
 """Hears what a study's rows come to so far, on the thread that measures."""
-
-MakeSubject = Callable[[Path], Subject]
-"""What is studied, for the cache of one run."""
 
 
 def unwatched(_name: StudyName, _findings: Findings) -> None:
@@ -47,8 +44,8 @@ class StudyWishes:
     command: Callable[[str, Path], str] = lambda word, folder: ""
     on_progress: OnProgress = silent
     on_growing: OnGrowing = unwatched
-    loop: Callable[[MakeSubject], Loop] = field(default=lambda make: serial)
-    """Where items are measured (see `studies.run.Loop`)."""
+    loop: Callable[[tuple[Fact, ...], Path], Loop] = lambda facts, cache: serial
+    """Where items are measured (see `studies.run.Loop`), by the facts that are studied and a run's cache."""
 
 
 def study(
@@ -74,11 +71,9 @@ def study(
     for one in studies:
         folder = out if alone else out / one.name.value
 
-        def make(cache: Path) -> Subject:
-            return Subject(lm, library, known.facts, corpus.reference_texts(), wishes.options, cache)
-
         try:
-            results.append(_carried_out(one, make, folder, wishes, known.remark))
+            subject = subject_of(lm, library, known.facts, wishes.options, folder / CACHE)
+            results.append(_carried_out(one, subject, folder, wishes, known.remark))
         except (Cancelled, SaveError):
             raise
         except KnowscopeError as error:
@@ -117,9 +112,9 @@ def _check(lm: LanguageModel, facts: Sequence[Fact], options: StudyOptions) -> N
         )
 
 
-def _carried_out(one: Study, make: MakeSubject, folder: Path, wishes: StudyWishes, remark: str) -> StudyResult:
+def _carried_out(one: Study, subject: Subject, folder: Path, wishes: StudyWishes, remark: str) -> StudyResult:
     """One study in its folder."""
-    asked = configuration_of(one.name, make(folder))
+    asked = configuration_of(one.name, subject)
     made_with: Json = {
         "command": wishes.command(one.name.value, folder),
         "versions": versions(PACKAGES),
@@ -128,11 +123,11 @@ def _carried_out(one: Study, make: MakeSubject, folder: Path, wishes: StudyWishe
     with open_run(folder, asked, made_with, restart=wishes.restart) as run:
         findings = run_study(
             one,
-            make(run.cache),
+            subject,
             run,
             wishes.on_progress,
             lambda found: wishes.on_growing(one.name, found),
-            wishes.loop(make),
+            wishes.loop(subject.facts, subject.cache),
         )
         return _result(one, run, findings)
 

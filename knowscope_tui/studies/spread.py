@@ -24,7 +24,7 @@ from typing import Any
 
 from knowscope_tui.core.configuration import Json, differences
 from knowscope_tui.core.progress import OnProgress, silent
-from knowscope_tui.core.studies import Row, StudyName
+from knowscope_tui.core.studies import AUTO, LOCAL, Cluster, Row, StudyName
 from knowscope_tui.engine.host import cores
 from knowscope_tui.engine.identity import identity
 from knowscope_tui.errors import KnowscopeError, UsageError
@@ -32,9 +32,6 @@ from knowscope_tui.studies.registry import study_named
 from knowscope_tui.studies.run import Loop, Measured
 from knowscope_tui.studies.study import Study, Subject
 from knowscope_tui.text import count
-
-AUTO, LOCAL = "auto", "local"
-"""The cluster that this machine is part of, and one on this machine that lasts as long as the run."""
 
 SECONDS_TO_ANSWER = 5.0
 """How long an address may take to be reached."""
@@ -47,18 +44,6 @@ Make = Callable[[], Subject]
 """Opens what is studied, in a worker. Can be pickled."""
 
 Find = Callable[[StudyName], Study]
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Where workers are, and what each of them gets."""
-
-    address: str = LOCAL
-    """`auto`, `local`, HOST:PORT or ray://HOST:PORT."""
-    gpu_share: float = 1.0
-    """Of a GPU, for each worker, where there are GPUs."""
-    workers: int | None = None
-    """None is as many as the cluster has room for."""
 
 
 class Replica:
@@ -205,11 +190,17 @@ class _Workers:
 
 @contextmanager
 def _connected(cluster: Cluster, items: int) -> Iterator[_Workers]:
-    """Within the block this process is connected to `cluster`. Raises `UsageError` or `KnowscopeError`."""
+    """Within the block this process is connected to `cluster`, or to the one that it is connected to already.
+
+    Raises `UsageError` or `KnowscopeError`.
+    """
     check(cluster)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
+    if ray.is_initialized():
+        yield _room(cluster, items)
+        return
     wanted = cluster.workers or cores()
     local = {"num_cpus": min(wanted, items), "include_dashboard": False} if cluster.address == LOCAL else {}
     try:

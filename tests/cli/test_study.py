@@ -10,6 +10,7 @@ import pytest
 
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.studies import (
+    Cluster,
     Estimate,
     Findings,
     PaperClaim,
@@ -52,6 +53,7 @@ def test_a_study_is_asked_and_shown(run: Run, studying: StandInScope) -> None:
     assert result.exit_code == 0, result.stderr
     assert studying.asked["names"] == (StudyName.COMPONENTS,)
     assert studying.asked["options"] == StudyOptions(7, 2, (1, 2, 3))
+    assert studying.asked["cluster"] is None
     assert studying.source.choice.layers is None  # The demo has no release to choose layers of.
     shown = " ".join(result.stdout.split())
     for word in ("✓ holds", "Features carry more.", ".85 and .45", "0.40 (0.30 to 0.50)", "? undecided", "A remark.",
@@ -86,6 +88,11 @@ def test_layers_choose_dictionaries_of_a_release_too(run: Run, studying: StandIn
     assert studying.asked["options"].layers == (4,)
 
 
+def test_a_cluster_is_handed_on(run: Run, studying: StandInScope) -> None:
+    run("study", "ladder", "--out", "out", "--ray", "local", "--workers", "2", "--gpu-share", "0.25")
+    assert studying.asked["cluster"] == Cluster("local", 0.25, 2)
+
+
 def test_stopped_it_says_what_is_kept(run: Run, studying: StandInScope, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*_asked: object, **_more: object) -> None:
         raise Cancelled
@@ -101,6 +108,9 @@ def test_what_is_refused_before_anything_is_loaded(run: Run, fact_file: Any, tmp
     empty.write_text("\n")
     for words, code, says in [
         (("paper", "--out", "out"), 2, "There is no study called 'paper'. Choose among components, ladder"),
+        (("ladder", "--out", "out", "--ray", "nowhere"), 2, "'nowhere' is no address of a Ray cluster."),
+        (("ladder", "--out", "out", "--ray", "127.0.0.1:1"), 1, "There is no Ray cluster at '127.0.0.1:1'"),
+        (("ladder", "--out", "out", "--gpu-share", "2"), 2, "'2' is no number above 0, up to 1."),
         (("ladder",), 2, "Missing option '--out'."),
         (("ladder", "--out", "out", "--limit", "0"), 2, "'0' is no number above 0, and not the word all."),
         (("ladder", "--out", "out", "--layers", "3-1"), 2, "is no range of layers"),

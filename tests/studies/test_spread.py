@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from knowscope_tui.core.studies import StudyOptions
+from knowscope_tui.core.studies import Cluster, StudyOptions
 from knowscope_tui.core.units import SiteKind
 from knowscope_tui.engine.library import Library, load_library
 from knowscope_tui.engine.loading import load_model
@@ -22,7 +22,7 @@ from knowscope_tui.errors import Cancelled, KnowscopeError, UsageError
 from knowscope_tui.studies import spread as spreading
 from knowscope_tui.studies.run import run_study
 from knowscope_tui.studies.run_folder import open_run
-from knowscope_tui.studies.spread import Cluster, Find, spread
+from knowscope_tui.studies.spread import Find, spread
 from knowscope_tui.studies.study import Subject
 from tests.studies import fake
 
@@ -48,6 +48,16 @@ def whole(tmp_path: Path) -> bytes:
     with open_run(tmp_path / "serial", fake.ASKED) as run:
         run_study(fake.STUDY, fake.subject(ITEMS), run)
     return (tmp_path / "serial" / "rows.parquet").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A cluster that this process is connected to."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture
@@ -76,6 +86,25 @@ def workers() -> list[psutil.Process]:
     return found
 
 
+def test_a_cluster_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        free = taken.getsockname()[1]
+    for address, error, says in [
+        (f"127.0.0.1:{free}", KnowscopeError, r"^There is no Ray cluster at '127\.0\.0\.1:\d+': .*refused"),
+        (f"ray://127.0.0.1:{free}", KnowscopeError, r"^There is no Ray cluster at 'ray://127"),
+        ("nowhere", UsageError, "'nowhere' is no address of a Ray cluster. Write auto, local, or HOST:PORT."),
+    ]:
+        with pytest.raises(error, match=says):
+            spreading.check(Cluster(address))
+    monkeypatch.delitem(os.environ, "RAY_ADDRESS", raising=False)
+    with pytest.raises(KnowscopeError, match=r"^There is no Ray cluster on this machine: "):
+        next(spread(fake.subject, Cluster("auto"))(fake.STUDY, fake.subject(1), ["0:f0"], lambda d, f: None))
+    monkeypatch.setattr(spreading, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"Ray is not installed. Install it with: pip install 'knowscope-tui\[ray\]'"):
+        spreading.check(Cluster())
+
+
 def test_a_worker_killed_in_the_middle_changes_no_row(spread_out: Callable[..., bytes], whole: bytes) -> None:
     killed: list[int] = []
     most = 0
@@ -96,6 +125,7 @@ def test_a_worker_killed_in_the_middle_changes_no_row(spread_out: Callable[..., 
     assert not workers()
 
 
+@pytest.mark.usefixtures("cluster")
 def test_stopped_it_keeps_what_is_measured_and_goes_on(
     spread_out: Callable[..., bytes], whole: bytes, tmp_path: Path
 ) -> None:
@@ -110,38 +140,22 @@ def test_stopped_it_keeps_what_is_measured_and_goes_on(
     assert spread_out() == whole
 
 
+@pytest.mark.usefixtures("cluster")
 def test_an_item_over_which_every_worker_dies_is_named(spread_out: Callable[..., bytes]) -> None:
     with pytest.raises(KnowscopeError, match=r"^3 workers died over the item '03:f3': .*\. Give each more memory"):
         spread_out(fake.deadly)
 
 
+@pytest.mark.usefixtures("cluster")
 def test_what_a_worker_says_is_said(spread_out: Callable[..., bytes]) -> None:
     with pytest.raises(UsageError, match=r"^No dictionary is open\. Open some\.$"):
         spread_out(fake.refusing)
 
 
+@pytest.mark.usefixtures("cluster")
 def test_workers_that_opened_something_else_are_refused(
     spread_out: Callable[..., bytes], lm: LanguageModel, library: Library
 ) -> None:
     other = replace(fake.subject(ITEMS, lm=lm, library=Library()), options=StudyOptions())
     with pytest.raises(KnowscopeError, match="opened something else than this process, which differs in the dictionar"):
         spread_out(subject=other)
-
-
-def test_a_cluster_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        free = taken.getsockname()[1]
-    for address, error, says in [
-        (f"127.0.0.1:{free}", KnowscopeError, r"^There is no Ray cluster at '127\.0\.0\.1:\d+': .*refused"),
-        (f"ray://127.0.0.1:{free}", KnowscopeError, r"^There is no Ray cluster at 'ray://127"),
-        ("nowhere", UsageError, "'nowhere' is no address of a Ray cluster. Write auto, local, or HOST:PORT."),
-    ]:
-        with pytest.raises(error, match=says):
-            spreading.check(Cluster(address))
-    monkeypatch.delitem(os.environ, "RAY_ADDRESS", raising=False)
-    with pytest.raises(KnowscopeError, match=r"^There is no Ray cluster on this machine: "):
-        next(spread(fake.subject, Cluster("auto"))(fake.STUDY, fake.subject(1), ["0:f0"], lambda d, f: None))
-    monkeypatch.setattr(spreading, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"Ray is not installed. Install it with: pip install 'knowscope-tui\[ray\]'"):
-        spreading.check(Cluster())

@@ -18,6 +18,6 @@ them and is written by whoever reports.
 """
 
 from knowscope_tui.studies.run_folder.configuration import configuration_of
-from knowscope_tui.studies.run_folder.folder import RunFolder, open_run, read_run
+from knowscope_tui.studies.run_folder.folder import CACHE, RunFolder, open_run, read_run
 
-__all__ = ["RunFolder", "configuration_of", "open_run", "read_run"]
+__all__ = ["CACHE", "RunFolder", "configuration_of", "open_run", "read_run"]
