@@ -7,8 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from knowscope_tui.cli.render import HEAD, QUIET, STRONG
-from knowscope_tui.core.studies import Estimate, PaperClaim, StudyReport, StudyResult, Verdict
-from knowscope_tui.text import count, figure, visible
+from knowscope_tui.core.studies import PaperClaim, StudyReport, StudyResult, Verdict
+from knowscope_tui.session.study_pages.cells import interval, number
+from knowscope_tui.text import count, visible
 
 VERDICTS = {Verdict.HOLDS: ("✓", "green"), Verdict.DOES_NOT: ("✗", "red"), Verdict.UNDECIDED: ("?", "yellow")}
 
@@ -35,22 +36,27 @@ def _show(console: Console, result: StudyResult) -> None:
 
 def _claims(claims: tuple[PaperClaim, ...]) -> Table:
     made = Table(box=None, header_style=HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    for title, side in (("", "left"), ("claim", "left"), ("the paper", "left"), ("here", "right"), ("over", "right")):
-        made.add_column(title, justify="right" if side == "right" else "left", overflow="fold")
+    for title, side, kept in (
+        ("", "left", True),
+        ("claim", "left", False),
+        ("the paper", "left", False),
+        ("here", "right", True),
+        ("95 %", "left", True),
+    ):
+        made.add_column(title, justify="right" if side == "right" else "left", overflow="fold", no_wrap=kept)
     for claim in claims:
         sign, colour = VERDICTS[claim.verdict]
         made.add_row(
             Text(f"{sign} {claim.verdict.value}", colour),
-            Text(visible(claim.text)),
+            _claim(claim),
             Text(visible(claim.paper)),
-            _figure(claim.ours),
-            figure(claim.threshold),
+            number(claim.ours.value),
+            Text(interval(claim.ours), QUIET),
         )
     return made
 
 
-def _figure(estimate: Estimate) -> Text:
-    told = Text("–" if estimate.value is None else figure(estimate.value))
-    if estimate.low is not None and estimate.high is not None:
-        told.append(f" ({figure(estimate.low)} to {figure(estimate.high)})", style=QUIET)
-    return told
+def _claim(claim: PaperClaim) -> Text:
+    """The claim, with what its figure has to be above where that is not 0."""
+    told = Text(visible(claim.text))
+    return told.append(f" (above {number(claim.threshold)})", QUIET) if claim.threshold else told

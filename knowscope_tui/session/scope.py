@@ -27,7 +27,7 @@ from knowscope_tui.core.readings import (
     UnitSet,
 )
 from knowscope_tui.core.saved import DeltaInfo, SavedCheckpoint, SaveOptions, SavePlan
-from knowscope_tui.core.studies import Cluster, StudyName, StudyOptions, StudyReport
+from knowscope_tui.core.studies import Cluster, StudyName, StudyOptions, StudyReport, studies_named
 from knowscope_tui.core.units import Family, SiteKind, Unit
 from knowscope_tui.demo import corpus
 from knowscope_tui.engine.greedy import grow_set
@@ -224,7 +224,7 @@ class Scope:
 
     def study(
         self,
-        names: Sequence[StudyName],
+        names: str | Sequence[StudyName],
         out: str | Path,
         facts: Sequence[Fact] | None = None,
         *,
@@ -237,10 +237,12 @@ class Scope:
     ) -> StudyReport:
         """Carries out the paper's studies and writes tables, plots and pages to `out`; `session.studying` says how.
 
-        `facts` default to those that the open model brings along. `facts_file` is what they are called in the command
-        that makes it again. Items are measured here, one after the other, or on a Ray `cluster`.
+        `names` are studies, or one by its name, or `all`. `facts` default to those that the open model brings along;
+        `facts_file` is what they are called in the command that makes it again. Items are measured here, one after the
+        other, or on a Ray `cluster`.
         """
         source = self._prepared.source
+        named = studies_named(names) if isinstance(names, str) else names
 
         def command(word: str, folder: Path) -> str:
             return study_command(word, source, options, facts_file, str(folder))
@@ -250,7 +252,7 @@ class Scope:
 
         wishes = StudyWishes(options, restart, command, on_progress, on_growing, loop)
         asked = self.facts if facts is None else facts
-        return study(self._lm, self._library, names, asked, typed_path(str(out)), wishes)
+        return study(self._lm, self._library, named, asked, typed_path(str(out)), wishes)
 
     def ablate(
         self,

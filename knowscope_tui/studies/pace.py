@@ -14,22 +14,22 @@ class Pace:
     def __init__(self, name: str, items: int, done: int, on_progress: OnProgress) -> None:
         self._name, self._items, self._done = name, items, done
         self._on_progress = on_progress
-        self._finished = 0
-        """Items of this run."""
+        self.measured = 0
+        """Items that this process measured."""
         self._first = self._last = 0.0
         """When the first of them was finished, and the last."""
 
     def finished(self) -> None:
         """An item more is measured."""
         self._last = time.monotonic()
-        self._finished += 1
-        if self._finished == 1:
+        self.measured += 1
+        if self.measured == 1:
             self._first = self._last
         self("", None)
 
     def __call__(self, doing: str, fraction: float | None) -> None:
         """Says what is done of an item, an `OnProgress`; may raise to cancel."""
-        done = self._done + self._finished
+        done = self._done + self.measured
         words = [f"{self._name}: {done:,} of {self._items:,}"]
         if self.seconds_left is not None:
             words.append(f"{duration(self.seconds_left)} left")
@@ -40,7 +40,7 @@ class Pace:
     @property
     def seconds_left(self) -> float | None:
         """By the mean of the items after the first, which shares its time with what all items need."""
-        if self._finished < 2:
+        if self.measured < 2:
             return None
-        left = self._items - self._done - self._finished
-        return left * (self._last - self._first) / (self._finished - 1)
+        left = self._items - self._done - self.measured
+        return left * (self._last - self._first) / (self.measured - 1)

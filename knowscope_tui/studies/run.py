@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.core.studies import Findings, Row
@@ -68,7 +68,11 @@ def run_study(
         pace = Pace(study.name.value, len(keys), len(keys) - len(left), on_progress)
         pace("preparing", None)
         growing = _Growing(study, keys, run, on_findings)
-        with closing(_Kept(keys, run)) as kept, closing(loop(study, subject, left, pace)) as measured:
+        with (
+            _timed(run, pace),
+            closing(_Kept(keys, run)) as kept,
+            closing(loop(study, subject, left, pace)) as measured,
+        ):
             for key, rows in measured:
                 kept.add(key, rows)
                 pace.finished()
@@ -77,6 +81,17 @@ def run_study(
     findings = study.findings(run.rows(keys))
     on_findings(findings)
     return findings
+
+
+@contextmanager
+def _timed(run: RunFolder, pace: Pace) -> Iterator[None]:
+    """Notes how long the block took for the items that it finished, however it ends."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        if pace.measured:
+            run.took(pace.measured, time.monotonic() - began)
 
 
 class _Kept:

@@ -56,7 +56,7 @@ def test_a_study_is_asked_and_shown(run: Run, studying: StandInScope) -> None:
     assert studying.asked["cluster"] is None
     assert studying.source.choice.layers is None  # The demo has no release to choose layers of.
     shown = " ".join(result.stdout.split())
-    for word in ("✓ holds", "Features carry more.", ".85 and .45", "0.40 (0.30 to 0.50)", "? undecided", "A remark.",
+    for word in ("✓ holds", "Features carry more.", ".85 and .45", "0.4 0.3 to 0.5", "(above 1.3)", "? undecided", "A remark.",
                  "Damaged.", "Wrote out/report.html"):  # fmt: skip
         assert word in shown
     assert "\x1b[31m" not in result.stdout

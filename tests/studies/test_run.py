@@ -79,7 +79,9 @@ def test_the_rows_are_those_that_were_measured_in_the_order_of_the_keys(run: Run
     assert found == fake.findings(expected)
     assert not parts(out)
     config = json.loads((out / "config.json").read_text())
-    assert config == {"asked": fake.ASKED, "made_with": {"command": "again"}}
+    assert config["asked"] == fake.ASKED
+    assert config["made_with"]["command"] == "again"
+    assert config["made_with"]["measured"]["items"] == ITEMS
 
 
 def test_a_finished_run_is_not_measured_again(run: Run) -> None:
@@ -159,6 +161,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(run: Run, out: Path, w
     assert not (out / "rows.parquet").exists()
     run()
     assert (out / "rows.parquet").read_bytes() == whole
+    assert json.loads((out / "config.json").read_text())["made_with"]["measured"]["items"] == ITEMS
 
 
 def test_items_that_came_fast_are_kept_when_it_is_stopped(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

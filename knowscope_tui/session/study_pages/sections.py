@@ -8,8 +8,9 @@ from typing import Any
 
 from knowscope_tui.core.studies import PaperClaim, StudyName, StudyResult, Verdict
 from knowscope_tui.session.pages.blocks import Block, Code, Page, Paragraph, Picture, Section, Table, Terms
+from knowscope_tui.session.study_pages.cells import number
 from knowscope_tui.session.study_pages.tables import CLAIM_HEAD, CLAIM_NUMBERS, claim_cells, claims_block, table_block
-from knowscope_tui.text import count
+from knowscope_tui.text import count, duration
 
 MAKER_ONE, MAKER_ALL = "study", "studies"
 
@@ -151,6 +152,11 @@ def configuration_section(result: StudyResult, title: str) -> Section:
             for one in dictionaries
         )
         blocks.append(Table("Dictionaries", head, listed, (1,), (3, 4)))
+    measured = result.made_with.get("measured") or {}
+    if measured.get("items"):
+        seconds = float(measured["seconds"])
+        each = f"{number(seconds / measured['items'])} s each"
+        blocks.append(Paragraph(f"{count(measured['items'], 'item')} were measured in {duration(seconds)}, {each}."))
     versions = result.made_with.get("versions") or {}
     if versions:
         listed = tuple((str(name), str(version)) for name, version in versions.items())

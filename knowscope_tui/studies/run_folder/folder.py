@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from knowscope_tui.core.configuration import Json
@@ -67,6 +67,17 @@ class RunFolder:
         self.items = _whole(target)
         for part in parts:
             _remove(part)
+        with suppress(OSError):
+            (self.folder / PARTS).rmdir()
+
+    def took(self, items: int, seconds: float) -> None:
+        """Notes that so many items more were measured in `seconds`, the time to prepare for them included."""
+        before = self.made_with.get("measured") or {}
+        self.made_with["measured"] = {
+            "items": before.get("items", 0) + items,
+            "seconds": round(before.get("seconds", 0.0) + seconds, 1),
+        }
+        self.note()
 
     def note(self, *remarks: str) -> None:
         """Writes the configuration, with `remarks` more. Raises `SaveError`."""
