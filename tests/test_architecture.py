@@ -33,6 +33,7 @@ def _loaded(module: str, heavy: tuple[str, ...]) -> list[str]:
         ("knowscope_tui.cli.render", (*TENSORS, "textual")),
         ("knowscope_tui.cli.render_edit", (*TENSORS, "textual")),
         ("knowscope_tui.cli.render_bench", (*TENSORS, "textual")),
+        ("knowscope_tui.cli.render_study", (*TENSORS, "textual")),
         ("knowscope_tui.cli.card", (*TENSORS, "textual")),
         ("knowscope_tui.tui.app", TENSORS),
         ("knowscope_tui.engine.model", SCREENS),

@@ -6,7 +6,7 @@ Where the items are measured is the affair of a `Loop`: `serial` does it here, o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 
 from knowscope_tui.core.progress import OnProgress, silent
@@ -26,7 +26,7 @@ SHARE_OF_FINDINGS = 0.1
 Measured = tuple[str, Sequence[Row]]
 """An item's key and its rows."""
 
-Loop = Callable[[Study, Subject, Sequence[str], OnProgress], Iterator[Measured]]
+Loop = Callable[[Study, Subject, Sequence[str], OnProgress], Generator[Measured, None, None]]
 """Measures the items named, in any order, and gives each as soon as it is measured."""
 
 OnFindings = Callable[[Findings], None]
@@ -37,7 +37,9 @@ def unwatched(_findings: Findings) -> None:
     """Findings that nobody watches while they grow."""
 
 
-def serial(study: Study, subject: Subject, keys: Sequence[str], on_progress: OnProgress) -> Iterator[Measured]:
+def serial(
+    study: Study, subject: Subject, keys: Sequence[str], on_progress: OnProgress
+) -> Generator[Measured, None, None]:
     """Measures the items in this process, one after the other."""
     measure = study.prepare(subject, lambda doing, _fraction: on_progress(doing, None))
     for key in keys:
@@ -68,11 +70,8 @@ def run_study(
         pace = Pace(study.name.value, len(keys), len(keys) - len(left), on_progress)
         pace("preparing", None)
         growing = _Growing(study, keys, run, on_findings)
-        with (
-            _timed(run, pace),
-            closing(_Kept(keys, run)) as kept,
-            closing(loop(study, subject, left, pace)) as measured,
-        ):
+        measured = loop(study, subject, left, pace)
+        with _timed(run, pace), closing(_Kept(keys, run)) as kept, closing(measured):
             for key, rows in measured:
                 kept.add(key, rows)
                 pace.finished()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -71,7 +71,9 @@ def spread(make: Make, cluster: Cluster, find: Find = study_named) -> Loop:
     something else, and for workers that keep dying.
     """
 
-    def loop(study: Study, subject: Subject, keys: Sequence[str], on_progress: OnProgress) -> Iterator[Measured]:
+    def loop(
+        study: Study, subject: Subject, keys: Sequence[str], on_progress: OnProgress
+    ) -> Generator[Measured, None, None]:
         with _connected(cluster, len(keys)) as workers:
             pool = _Pool(workers, study.name, make, find, _identity(subject))
             try:

@@ -56,8 +56,17 @@ def test_a_study_is_asked_and_shown(run: Run, studying: StandInScope) -> None:
     assert studying.asked["cluster"] is None
     assert studying.source.choice.layers is None  # The demo has no release to choose layers of.
     shown = " ".join(result.stdout.split())
-    for word in ("✓ holds", "Features carry more.", ".85 and .45", "0.4 0.3 to 0.5", "(above 1.3)", "? undecided", "A remark.",
-                 "Damaged.", "Wrote out/report.html"):  # fmt: skip
+    for word in (
+        "✓ holds",
+        "Features carry more.",
+        ".85 and .45",
+        "0.4 0.3 to 0.5",
+        "(above 1.3)",
+        "? undecided",
+        "A remark.",
+        "Damaged.",
+        "Wrote out/report.html",
+    ):
         assert word in shown
     assert "\x1b[31m" not in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
@@ -81,11 +90,10 @@ def test_all_is_every_study_and_one_left_out_fails(run: Run, studying: StandInSc
 
 
 def test_layers_choose_dictionaries_of_a_release_too(run: Run, studying: StandInScope) -> None:
-    run("study", "ladder", "--out", "out", "--model", "google/gemma-2-2b", "--layers", "4")
-    assert studying.source.choice.layers == (4, 4)
-    run("study", "ladder", "--out", "out", "--model", "m", "--sae", "resid_post=folder", "--layers", "4")
-    assert studying.source.choice.layers is None
-    assert studying.asked["options"].layers == (4,)
+    for words, layers in [(("google/gemma-2-2b",), (4, 4)), (("m", "--sae", "resid_post=folder"), None)]:
+        run("study", "ladder", "--out", "out", "--layers", "4", "--model", *words)
+        assert studying.source.choice.layers == layers
+        assert studying.asked["options"].layers == (4,)
 
 
 def test_a_cluster_is_handed_on(run: Run, studying: StandInScope) -> None:

@@ -16,7 +16,7 @@ from knowscope_tui.cli.main import main
 from knowscope_tui.cli.options import Shared
 from knowscope_tui.core.dictionaries import Choice, DictionarySource
 from knowscope_tui.core.facts import Fact
-from knowscope_tui.core.studies import Findings, StudyName, StudyOptions, StudyReport, Verdict
+from knowscope_tui.core.studies import Estimate, Findings, StudyName, StudyOptions, StudyReport, Verdict
 from knowscope_tui.core.units import SiteKind
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel
@@ -71,6 +71,7 @@ def test_the_files_say_what_the_rows_say(studied: Studied, told: list[Fact]) -> 
     assert result.items == 10
 
     mean = result.findings.tables[0].rows[0][1]
+    assert isinstance(mean, Estimate)
     (head, first, _second) = csv.reader((folder / "tables" / "means.csv").open())
     assert head == ["kind", "ΔProb", "ΔProb_low", "ΔProb_high", "ΔProb_items", "facts"]
     assert [float(value) for value in first[1:4]] == [mean.value, mean.low, mean.high]

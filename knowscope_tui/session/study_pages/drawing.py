@@ -28,7 +28,7 @@ BINS = 30
 LONGEST = 32
 """Cells of a name below an axis or in the key."""
 
-STYLE = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.spines.top": False,
