@@ -20,6 +20,7 @@ from knowscope_tui.session.study_pages.sections import Drawn
 from knowscope_tui.session.study_pages.write import write_all, write_study
 from knowscope_tui.studies.registry import study_named
 from knowscope_tui.studies.run import Loop, run_study, serial
+from knowscope_tui.studies.run import unwatched as run_unwatched
 from knowscope_tui.studies.run_folder import CACHE, RunFolder, configuration_of, open_run, read_run
 from knowscope_tui.studies.study import Study, Subject
 
@@ -126,7 +127,7 @@ def _carried_out(one: Study, subject: Subject, folder: Path, wishes: StudyWishes
             subject,
             run,
             wishes.on_progress,
-            lambda found: wishes.on_growing(one.name, found),
+            run_unwatched if wishes.on_growing is unwatched else lambda found: wishes.on_growing(one.name, found),
             wishes.loop(subject.facts, subject.cache),
         )
         return _result(one, run, findings)
