@@ -24,7 +24,7 @@ from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.proof import evaluate
 from knowscope_tui.engine.proof.leaks import LeakBaseline, leak_tests
 from knowscope_tui.session.diary import Diary
-from knowscope_tui.session.kept import Kept, split
+from knowscope_tui.core.kept import Kept, split
 
 RETAINED_TEXTS = 1000
 """General sentences that an edit is told to keep; ΔPPL is measured on others."""

@@ -11,6 +11,7 @@ from knowscope_tui.core.checks import SelfTest
 from knowscope_tui.core.dictionaries import Choice, DictionarySource
 from knowscope_tui.core.edits import EditPlan, EditSpec, Frontier, JournalState, Method
 from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.injection import InjectionReport, InjectOptions
 from knowscope_tui.core.memory import MemoryPlan
 from knowscope_tui.core.progress import OnProgress, silent, unstopped
 from knowscope_tui.core.proof import EditReport
@@ -39,6 +40,7 @@ from knowscope_tui.engine.texts import SELF_TEST_TEXTS
 from knowscope_tui.paths import typed_path
 from knowscope_tui.session.editing import Edits, Wishes
 from knowscope_tui.session.info import model_info
+from knowscope_tui.session.injecting import inject
 from knowscope_tui.session.loaded import load, load_dictionaries, open_subject, unplanned
 from knowscope_tui.session.looking import BOTH, NEURON_SECONDS, Looking
 from knowscope_tui.session.opening import Prepared, with_dictionaries
@@ -389,6 +391,23 @@ class Scope:
     ) -> SavedCheckpoint:
         """Saves the model as it stands as a folder that plain `transformers` loads. Raises `SaveError`."""
         return self._saving.save(folder, options, on_progress)
+
+    def inject(
+        self,
+        facts: Sequence[Fact],
+        folder: str | Path,
+        keep: Sequence[Fact] | None = None,
+        *,
+        options: InjectOptions = InjectOptions(),
+        on_progress: OnProgress = silent,
+    ) -> InjectionReport:
+        """Saves the open model with `facts` put in by fine-tuning as `folder`; the open model stays as it is.
+
+        `keep` are other facts that it knows (default: those it brings along). Raises `EditError`, `SaveError`,
+        `UsageError`, `PromptError` or `DeviceError`; nothing half-written stays.
+        """
+        among = self.facts if keep is None else keep
+        return inject(self._lm, facts, typed_path(str(folder)), among, options, on_progress)
 
     def save_delta(self, file: str | Path) -> DeltaInfo:
         """Writes the edits that are on as a delta file: positions and values only. Raises `EditError`, `SaveError`."""

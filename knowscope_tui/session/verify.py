@@ -20,7 +20,7 @@ from knowscope_tui.engine.proof.leaks import LeakBaseline, leak_tests
 from knowscope_tui.engine.saving import saved as saving
 from knowscope_tui.engine.saving.saved import Saved
 from knowscope_tui.errors import SaveError, UsageError
-from knowscope_tui.session.kept import split
+from knowscope_tui.core.kept import split
 from knowscope_tui.session.opening import DEMO
 
 CLOSE = 2e-3

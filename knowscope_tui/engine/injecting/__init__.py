@@ -1,0 +1,1 @@
+"""Facts put into a model by incremental fine-tuning, measured, and saved as a folder that transformers loads."""
