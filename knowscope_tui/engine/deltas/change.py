@@ -8,11 +8,12 @@ rounded); the entries where it does not are part of what `make` returns, and `ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 FACTOR_BITS = 20
 """Bits of a factor's integers: two of these and a rank up to 4,096 fit the 53 of a float64."""
@@ -134,3 +135,16 @@ def _steps(weight: Tensor, change: LowRankChange) -> Iterator[tuple[int, Tensor,
     for start in range(0, change.shape[0], at_once):
         part = torch.ldexp(left[start : start + at_once] @ right, torch.tensor(change.exponent))
         yield start, weight[start : start + at_once], part.to(weight.device)
+
+
+@contextmanager
+def made(model: nn.Module, changes: Sequence[Change]) -> Iterator[None]:
+    """`changes` are made to the parameters that they name inside the block, and taken back bit for bit behind it."""
+    done: list[tuple[Change, Overwritten]] = []
+    try:
+        for change in changes:
+            done.append((change, make(model.get_parameter(change.name).detach(), change)))
+        yield
+    finally:
+        for change, overwritten in reversed(done):
+            take_back(model.get_parameter(change.name).detach(), change, overwritten)

@@ -25,7 +25,7 @@ from knowscope_tui.core.injection import InjectionReport, InjectOptions, Learned
 from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.core.proof import Figure
 from knowscope_tui.engine.injecting.weights import Trained, rank_for, rate_for, trained_inside
-from knowscope_tui.engine.methods.evidence import phrasings
+from knowscope_tui.engine.methods.evidence import phrasings, questions_about
 from knowscope_tui.engine.methods.forward import log_probs
 from knowscope_tui.engine.methods.keeping import Pool, of_questions, of_texts
 from knowscope_tui.engine.methods.material import Material
@@ -34,10 +34,10 @@ from knowscope_tui.engine.proof.evaluate import Known, Surprise, know, surprises
 from knowscope_tui.engine.proof.figures import ratio_less_one, share
 from knowscope_tui.errors import DeviceError, EditError
 
-BATCH, REMINDERS = 32, 32
-"""Taught phrasings in a step, and reminders of either kind."""
+BATCH, TEXTS, FACTS = 48, 8, 48
+"""Taught phrasings in a step, and reminders: general texts, facts."""
 
-KEEP = 2.0
+KEEP = 1.0
 CHECK_EVERY = 10
 WARM_UP = 10
 """Steps in which the learning rate rises to what it stays at."""
@@ -138,10 +138,8 @@ def _learn(
     rng = random.Random(options.seed)
     on_progress("Asking what is to be kept", None)
     with torch.no_grad():
-        pools = [
-            Pool(lm, of_texts(lm, material.texts), options.seed),
-            Pool(lm, of_questions([lm.ask(fact.prompt, fact.answer) for fact in material.retained]), options.seed),
-        ]
+        texts = Pool(lm, of_texts(lm, material.texts), options.seed)
+        facts = Pool(lm, of_questions(questions_about(lm, material.retained)), options.seed)
     optimizer = torch.optim.AdamW(trained.parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
     late: list[Question] = []
     for step in range(options.max_steps):
@@ -155,7 +153,7 @@ def _learn(
             group["lr"] = rate * min(1.0, (step + 1) / WARM_UP)
         optimizer.zero_grad(set_to_none=True)
         loss = answer_loss(lm, _batch(late, lessons, rng))
-        loss = loss + KEEP * sum(pool.drift(REMINDERS, rng) for pool in pools if len(pool))
+        loss = loss + KEEP * (texts.drift(TEXTS, rng) + facts.drift(FACTS, rng))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained.parameters, 1.0)
         optimizer.step()

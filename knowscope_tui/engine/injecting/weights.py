@@ -1,5 +1,5 @@
-"""Which weights are trained, and how the model gets its own bits back: all of them, or a LoRA (Hu et al. 2021) that is
-merged at the end."""
+"""Which weights are trained, and how the model gets its own bits back: all of them, or a LoRA of the layers' linear maps
+(Hu et al. 2021) that is merged at the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from knowscope_tui.engine.methods.forward import gradients_of
 from knowscope_tui.engine.model import LanguageModel
 
 FULL_UP_TO = 300_000_000
-"""Weights up to which all of them are trained where nobody says otherwise."""
+"""Weights of a model up to which all of them are trained where nobody says otherwise."""
 
 DEFAULT_RANK = 32
 """Of the LoRA above that."""
@@ -48,7 +48,7 @@ def trained_inside(lm: LanguageModel, rank: int, seed: int) -> Iterator[Trained]
     touched = _linear(lm.model) if rank else list(lm.model.parameters())
     before = [parameter.detach().to("cpu", copy=True) for parameter in touched]
     try:
-        with _lora(lm, rank, seed) if rank else _all_weights(touched) as trained:
+        with _lora(lm, rank, seed) if rank else _whole(touched) as trained:
             yield trained
     finally:
         for parameter, values in zip(touched, before, strict=True):
@@ -63,7 +63,7 @@ def _linear(model: Any) -> list[nn.Parameter]:
 
 
 @contextmanager
-def _all_weights(parameters: list[nn.Parameter]) -> Iterator[Trained]:
+def _whole(parameters: list[nn.Parameter]) -> Iterator[Trained]:
     """In float32, since a step is smaller than what bfloat16 can add to a weight."""
     dtypes = [parameter.dtype for parameter in parameters]
     for parameter in parameters:

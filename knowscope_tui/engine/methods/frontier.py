@@ -19,7 +19,7 @@ from torch import Tensor
 from knowscope_tui.core.edits import EditSpec, Frontier, FrontierPoint, Limits, Method
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.rings import rings_of
-from knowscope_tui.engine.deltas.change import Overwritten, SparseChange, make, take_back
+from knowscope_tui.engine.deltas.change import SparseChange, made
 from knowscope_tui.engine.methods.evidence import questions_about
 from knowscope_tui.engine.methods.material import Material
 from knowscope_tui.engine.methods.zeroing import shuffled, zeroing
@@ -96,16 +96,10 @@ def _some(things: Sequence[Thing], most: int) -> tuple[Thing, ...]:
 
 def _measure(lm: LanguageModel, yardstick: _Yardstick, tau2: float, changes: Sequence[SparseChange]) -> FrontierPoint:
     """One point: the changes made, measured, and taken back."""
-    made: list[tuple[SparseChange, Overwritten]] = []
-    try:
-        for change in changes:
-            made.append((change, make(lm.model.get_parameter(change.name).detach(), change)))
+    with made(lm.model, changes):
         asked = know(lm, questions_about(lm, yardstick.spec.facts))
         retained = know(lm, [lm.ask(fact.prompt, fact.answer) for fact in yardstick.retained])
         after = perplexity(lm, yardstick.texts) if yardstick.texts else None
-    finally:
-        for change, overwritten in reversed(made):
-            take_back(lm.model.get_parameter(change.name).detach(), change, overwritten)
     kept = [
         (fact, float(now.top))
         for fact, was, now in zip(yardstick.retained, yardstick.retained_before, retained, strict=True)
