@@ -40,7 +40,7 @@ measured before, so that items can be spread over processes and repeated."""
 
 @dataclass(frozen=True)
 class Study:
-    """One of the paper's questions. All is plain functions, so that a worker process can be told a study by its name."""
+    """One of the paper's questions. All is plain functions, so that a worker can be told a study by its name."""
 
     name: StudyName
     title: str
