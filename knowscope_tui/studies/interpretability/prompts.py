@@ -43,8 +43,8 @@ def simulate(explanation: str, context: Context) -> Messages:
     tokens = json.dumps(list(context.tokens), ensure_ascii=False)
     return _messages(
         f"The unit fires on: {explanation}\n\nTokens: {tokens}\n\nFor each of these {len(context.tokens)} tokens, in "
-        f"order, foretell the activation, 0 to 10. Answer with a JSON list of {len(context.tokens)} numbers and nothing "
-        "else."
+        f"order, foretell the activation, 0 to 10. Answer with a JSON list of {len(context.tokens)} numbers and no "
+        "more."
     )
 
 
