@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from knowscope_tui.core.proof import EditReport, Figure, Scores, VerifyReport
     from knowscope_tui.core.readings import Ablation, Effect, Mode, NeuronAttribution, Positions, Rank, Reading
     from knowscope_tui.core.saved import SavedCheckpoint, SaveOptions
+    from knowscope_tui.core.studies import StudyOptions
     from knowscope_tui.core.units import Family, Site, SiteKind, Unit
     from knowscope_tui.errors import KnowscopeError
     from knowscope_tui.session.editing import Wishes
@@ -55,6 +56,7 @@ _PUBLIC = {
     "SaveOptions": "core.saved:SaveOptions",
     "Wishes": "session.editing:Wishes",
     "SavedCheckpoint": "core.saved:SavedCheckpoint",
+    "StudyOptions": "core.studies:StudyOptions",
     "Scores": "core.proof:Scores",
     "VerifyReport": "core.proof:VerifyReport",
     "KnowscopeError": "errors:KnowscopeError",
@@ -84,6 +86,7 @@ __all__ = [
     "Scores",
     "Site",
     "SiteKind",
+    "StudyOptions",
     "Unit",
     "VerifyReport",
     "Wishes",

@@ -91,7 +91,8 @@ class PlotKind(str, Enum):
 
 @dataclass(frozen=True)
 class Series:
-    """One set of points. For `HISTOGRAM` only `y` counts: the values themselves. `units` name what each point is of,
+    """One set of points. For `HISTOGRAM` only `y` counts: the values themselves, whose
+    density is drawn. `units` name what each point is of,
     as `4.resid_post.f17`, where it is of a unit."""
 
     name: str

@@ -20,7 +20,8 @@ from knowscope_tui.session.study_pages.sections import Drawn
 from knowscope_tui.session.study_pages.write import write_all, write_study
 from knowscope_tui.studies.registry import study_named
 from knowscope_tui.studies.run import Loop, run_study, serial
-from knowscope_tui.studies.run_folder import CACHE, RunFolder, configuration_of, open_run, read_run
+from knowscope_tui.studies.run import unwatched as run_unwatched
+from knowscope_tui.studies.run_folder import CACHE, CONFIG, RunFolder, configuration_of, open_run, read_run
 from knowscope_tui.studies.study import Study, Subject
 
 PACKAGES = ("knowscope-tui", "torch", "transformers", "numpy", "scipy", "scikit-learn", "sae-lens", "pyarrow")
@@ -89,15 +90,26 @@ def study(
 def show(out: Path, on_progress: OnProgress = silent) -> StudyReport:
     """Writes the pages of the finished runs in `out`, or in folders of theirs below it, again; nothing is measured.
 
-    Raises `SaveError` where there is none.
+    Of several one that is not finished is left out, and said. Raises `SaveError` where none is.
     """
-    below = [out / name.value for name in StudyName if (out / name.value / "config.json").exists()]
-    runs = [read_run(folder) for folder in (below if below and not (out / "config.json").exists() else [out])]
-    results = []
-    for run in runs:
-        one = study_named(StudyName(run.asked["study"]))
-        results.append(_result(one, run, one.findings(run.rows(list(run.items)))))
-    return _written(out, results, [], on_progress)
+    below = [name for name in StudyName if (out / name.value / CONFIG).exists()]
+    if (out / CONFIG).exists() or not below:
+        return _written(out, [_shown(read_run(out))], [], on_progress)
+    results: list[StudyResult] = []
+    left_out: list[tuple[StudyName, str]] = []
+    for name in below:
+        try:
+            results.append(_shown(read_run(out / name.value)))
+        except SaveError as error:
+            left_out.append((name, str(error)))
+    if not results:
+        raise SaveError(f"No run in {str(out)!r} is finished.", "Give the command that began them again.")
+    return _written(out, results, left_out, on_progress)
+
+
+def _shown(run: RunFolder) -> StudyResult:
+    one = study_named(StudyName(run.asked["study"]))
+    return _result(one, run, one.findings(run.rows(list(run.items))))
 
 
 def _check(lm: LanguageModel, facts: Sequence[Fact], options: StudyOptions) -> None:
@@ -126,7 +138,7 @@ def _carried_out(one: Study, subject: Subject, folder: Path, wishes: StudyWishes
             subject,
             run,
             wishes.on_progress,
-            lambda found: wishes.on_growing(one.name, found),
+            run_unwatched if wishes.on_growing is unwatched else lambda found: wishes.on_growing(one.name, found),
             wishes.loop(subject.facts, subject.cache),
         )
         return _result(one, run, findings)

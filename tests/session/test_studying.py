@@ -137,6 +137,14 @@ def test_a_finished_run_is_shown_again_without_measuring(studied: Studied, monke
     assert result == first.results[1]
     with pytest.raises(SaveError, match="There is no run of a study"):
         show(Path(first.page).parent / "tables")
+    (Path(first.results[1].folder) / "rows.parquet").unlink()
+    part = show(Path(first.page).parent)
+    assert part.results == first.results[:1]
+    ((name, why),) = part.left_out
+    assert (name, "is not finished" in why) == (TWO[1], True)
+    (Path(first.results[0].folder) / "rows.parquet").unlink()
+    with pytest.raises(SaveError, match=r"No run in .* is finished"):
+        show(Path(first.page).parent)
 
 
 def test_stopped_between_items_it_goes_on(studied: Studied, tmp_path: Path) -> None:

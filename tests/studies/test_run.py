@@ -187,7 +187,9 @@ def test_a_process_killed_at_random_again_and_again_ends_with_the_same_rows(out:
         kept.append(len(parts(out)))
     assert kept == sorted(kept)
     assert kept[-1] > 0
+    (out / "parts" / ".part-000029.parquet.partial").write_bytes(b"PAR1")
     subprocess.run([*words, "0", str(ITEMS)], check=True, capture_output=True)
+    assert not (out / "parts").exists()
     assert (out / "rows.parquet").read_bytes() == whole
 
 

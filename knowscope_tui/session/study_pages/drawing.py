@@ -24,7 +24,7 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 
 WIDTH, HEIGHT, DPI = 7.2, 4.0, 160
-BINS = 30
+FEWEST_BINS, MOST_BINS = 8, 30
 LONGEST = 32
 """Cells of a name below an axis or in the key."""
 
@@ -92,7 +92,7 @@ def _figure(plot: Plot) -> Any:
     }[plot.kind](axes, plot)
     axes.set_title(visible(plot.title), loc="left", fontweight="bold")
     axes.set_xlabel(visible(plot.x))
-    axes.set_ylabel(visible(plot.y))
+    axes.set_ylabel("density" if plot.kind is PlotKind.HISTOGRAM else visible(plot.y))
     if len(plot.series) > 1:
         axes.legend()
     return figure
@@ -160,7 +160,9 @@ def _histogram(axes: Any, plot: Plot) -> None:
     every = [value for own in values for value in own]
     if not every:
         return
-    bins = np.histogram_bin_edges(every, bins=BINS)
+    # Rice's rule, by the largest series.
+    number_of_bins = round(2 * max(map(len, values)) ** (1 / 3))
+    bins = np.histogram_bin_edges(every, bins=min(max(number_of_bins, FEWEST_BINS), MOST_BINS))
     for index, (series, own) in enumerate(zip(plot.series, values, strict=True)):
         colour = COLOURS[index % len(COLOURS)]
         if own:

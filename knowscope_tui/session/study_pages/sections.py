@@ -79,12 +79,13 @@ def verdict_of(claims: Sequence[PaperClaim]) -> tuple[str, bool]:
     if not claims:
         return "No claim is tested", True
     verdicts = Counter(claim.verdict for claim in claims)
-    told = f"{verdicts[Verdict.HOLDS]} of {count(len(claims), 'claim')} of the paper hold"
+    yes = verdicts[Verdict.HOLDS]
+    told = f"{yes} of {count(len(claims), 'claim')} of the paper {'holds' if yes == 1 else 'hold'}"
     if no := verdicts[Verdict.DOES_NOT]:
         told += f", {no} {'does' if no == 1 else 'do'} not"
     if open_ := verdicts[Verdict.UNDECIDED]:
         told += f", {open_} {'is' if open_ == 1 else 'are'} undecided"
-    return told, verdicts[Verdict.HOLDS] == len(claims)
+    return told, yes == len(claims)
 
 
 def _left_out(left_out: Sequence[tuple[StudyName, str]]) -> Iterator[Section]:

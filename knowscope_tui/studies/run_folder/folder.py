@@ -87,7 +87,11 @@ class RunFolder:
             file.write(json.dumps({"asked": self.asked, "made_with": self.made_with}, indent=2).encode())
 
     def read(self) -> None:
-        """Finds what is measured. A file that is cut short or damaged is set aside, to be measured again."""
+        """Finds what is measured. A file that is cut short or damaged is set aside, to be measured again; what was
+        being written when a run was killed goes."""
+        for folder in (self.folder, self.folder / PARTS):
+            for partial in folder.glob(f".*{PARTIAL}"):
+                _remove(partial)
         for path in [self.folder / ROWS, *sorted((self.folder / PARTS).glob("part-*.parquet"))]:
             if not path.exists():
                 continue
