@@ -29,7 +29,6 @@ class Interpretation:
 class Task:
     """What one unit is explained from and scored on; every draw is made already."""
 
-    unit: Unit
     examples: Shown
     """The half that explanations may see."""
     largest: float
@@ -41,14 +40,13 @@ class Task:
     marks: Sequence[tuple[Context, Marked]]
 
     @classmethod
-    def of(cls, unit: Unit, shown: Shown, seed: int) -> Task:
-        """The task of `unit`, which shows `shown`; the draws depend on the unit and the seed alone."""
+    def of(cls, unit: Unit | str, shown: Shown, seed: int) -> Task:
+        """The task of `unit`, or of what has such a name, which shows `shown`; draws depend on name and seed alone."""
         rng = random.Random(f"{seed}:{unit}")
         examples, held = shown.half(fitted=True), shown.half(fitted=False)
         largest = float(examples.peaks.max(initial=0.0))
         chosen, fires = told_apart(held, largest, rng)
         return cls(
-            unit=unit,
             examples=examples,
             largest=largest,
             scored=held.only(scored(held, rng)),
