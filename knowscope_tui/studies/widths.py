@@ -124,8 +124,8 @@ def findings(rows: Sequence[Row]) -> Findings:
         plots=(_plot(rows, widths),),
         claims=tuple(_claims(rows, widths)),
         remarks=(
-            f"Trained for {STEPS} steps of {BATCH:,} activations, {ACTIVE} features active at a token: small dictionaries "
-            "for a comparison, not good ones.",
+            f"Trained for {STEPS} steps of {BATCH:,} activations, {ACTIVE} features active at a token: small "
+            "dictionaries for a comparison, not good ones.",
         ),
     )
 
