@@ -212,6 +212,8 @@ def verify_json(report: VerifyReport, names: FactNames) -> Json:
         "parameters": parameters_json(report.parameters),
         "intact": report.intact,
         "problems": list(report.problems),
+        "skipped": list(report.skipped),
+        "unchecked": list(report.unchecked),
         "claims": [
             {"name": claim.name, "claimed": claim.claimed, "measured": claim.measured, "agrees": claim.agrees}
             for claim in report.claims

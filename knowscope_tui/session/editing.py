@@ -9,7 +9,7 @@ from pathlib import Path
 
 from knowscope_tui.core.edits import EditPlan, EditSpec, Frontier, JournalEntry, JournalState, Method
 from knowscope_tui.core.fact_names import FactNames
-from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.facts import Fact, distinct
 from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.core.proof import Control, EditReport, LeakOptions, LeakResult, Proof
 from knowscope_tui.demo import corpus
@@ -24,7 +24,7 @@ from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.proof import evaluate
 from knowscope_tui.engine.proof.leaks import LeakBaseline, leak_tests
 from knowscope_tui.session.diary import Diary
-from knowscope_tui.session.kept import Kept, split
+from knowscope_tui.session.kept import Kept, Told, kept_by_all, split
 
 RETAINED_TEXTS = 1000
 """General sentences that an edit is told to keep; ΔPPL is measured on others."""
@@ -91,6 +91,17 @@ class Edits:
         """The edits that are on, by number, in order."""
         return [(number, self._applied[number]) for number in self._in_force()]
 
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """What the edits that are on were made for, each fact once."""
+        return distinct(fact for _number, one in self.applied for fact in one.facts)
+
+    @property
+    def told(self) -> list[Told]:
+        """What each of the edits that are on was told to keep; an edit from a delta file does not say."""
+        specs = [one.report.plan.spec for _number, one in self.applied if one.report]
+        return [Told(spec.retain, spec.seed) for spec in specs]
+
     def total(self) -> list[Change]:
         """All edits that are on as one."""
         on = [entry for entry in self._journal if entry.on]
@@ -130,6 +141,7 @@ class Edits:
 
     def carry_out(self, library: Library, spec: EditSpec, wishes: Wishes) -> EditReport:
         """Applies `spec` and measures it; when cancelled or failing, the model is as it was."""
+        spec = replace(spec, facts=distinct(spec.facts))
         kept = self._split(spec, wishes)
         planned = self._planned(library, spec, kept, wishes)
         tell = wishes.on_progress
@@ -137,8 +149,7 @@ class Edits:
         before = self._snapshot(spec.facts, kept)
         baseline = None
         if wishes.leaks is not None:
-            tell("Asking for leaks before", None)
-            baseline = LeakBaseline.take(self._lm, spec.facts, kept.held, wishes.leaks)
+            baseline = LeakBaseline.take(self._lm, spec.facts, kept.held, wishes.leaks, tell)
         control = self._control(library, spec, planned, kept, before, wishes)
         number = self._journal.apply(planned.changes)
         try:
@@ -174,25 +185,23 @@ class Edits:
 
     def prove_all(self, wishes: Wishes) -> Proof:
         """What all edits that are on do together, against the base."""
-        numbers = self._in_force()
-        facts = tuple(dict.fromkeys(fact for number in numbers for fact in self._applied[number].facts))
+        numbers, facts = self._in_force(), self.facts
         only = self._applied[numbers[0]].report if len(numbers) == 1 else None
         if only is not None and only.number == 1:
             return only.proof
-        last = self._applied[numbers[-1]].report
-        spec = EditSpec(facts) if last is None else replace(last.plan.spec, facts=facts)
-        kept = self._split(spec, wishes)
+        kept = kept_by_all(facts, self._among, self.told, wishes.neighbors)
         after = self._snapshot(facts, kept)
-        for number in reversed(numbers):
-            self._journal.switch(number, on=False)
+        baseline = None
         try:
+            for number in reversed(numbers):
+                self._journal.switch(number, on=False)
             before = self._snapshot(facts, kept)
-            baseline = None
             if wishes.leaks is not None:
-                baseline = LeakBaseline.take(self._lm, facts, kept.held, wishes.leaks)
+                baseline = LeakBaseline.take(self._lm, facts, kept.held, wishes.leaks, wishes.on_progress)
         finally:
             for number in numbers:
-                self._journal.switch(number, on=True)
+                if number not in self._in_force():
+                    self._journal.switch(number, on=True)
         proof = evaluate.prove(before, after)
         return proof if baseline is None else replace(proof, leaks=self._leaks(baseline, wishes))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from knowscope_tui.core.edit_json import proof_json, report_json
 from knowscope_tui.core.fact_names import FactNames
+from knowscope_tui.core.facts import distinct
 from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.core.record import CARD
 from knowscope_tui.core.saved import DeltaInfo, SavedCheckpoint, SaveOptions, SavePlan
@@ -114,23 +115,21 @@ class Saving:
         if all(one.facts for _number, one in applied):
             record["proof"] = proof_json(self._edits.prove_all(wishes), names)
         if names.include:
-            record["facts"] = [fact.to_json() for _number, one in applied for fact in one.facts]
+            record["facts"] = [fact.to_json() for fact in self._edits.facts]
         if self._lm.chat:
             record["chat"] = True
         return record
 
     def _settings(self, names: FactNames) -> dict[str, Any]:
         """What it takes to measure the same again."""
-        last = self._edits.applied[-1][1]
-        facts = [fact for _number, one in self._edits.applied for fact in one.facts]
-        spec = last.report.plan.spec if last.report else None
+        last, told = self._edits.applied[-1][1], self._edits.told
         neighbors, leaks = last.wishes.neighbors, last.wishes.leaks
-        retain = spec.retain if spec else None
+        named = distinct(fact for one in told for fact in one.retain or ())
         return {
-            "seed": spec.seed if spec else 0,
-            "facts": names.fingerprint(facts) if facts else None,
+            "seeds": list(dict.fromkeys(one.seed for one in told if one.retain is None)),
+            "facts": names.fingerprint(self._edits.facts) if self._edits.facts else None,
             "neighbors": "default" if neighbors is None else names.fingerprint(neighbors),
-            "retain": "default" if retain is None else names.fingerprint(retain),
+            "retain": names.fingerprint(named) if any(one.retain is not None for one in told) else "default",
             "leaks": None if leaks is None else dict(vars(leaks)),
             "device": str(self._lm.device),
             "dtype": str(self._lm.dtype).removeprefix("torch."),

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from knowscope_tui.core.edits import EditSpec
 from knowscope_tui.core.facts import Fact
-from knowscope_tui.core.record import CARD, DELTA, RECORD
+from knowscope_tui.core.record import CARD, DELTA, FORMAT, RECORD
 from knowscope_tui.core.saved import Placed, SaveOptions
 from knowscope_tui.core.units import SiteKind
 from knowscope_tui.engine.deltas.change import Change, SparseChange
@@ -150,7 +150,7 @@ def test_config_and_tokenizer_are_copied_as_they_are(bench: Bench, tmp_path: Pat
 def test_the_record_says_what_was_done(bench: Bench, tmp_path: Path) -> None:
     bench.save(tmp_path / "edited", {"base_name": "demo", "edits": [{"method": "positions"}]})
     record = json.loads((tmp_path / "edited" / RECORD).read_text(encoding="utf-8"))
-    assert record["format"] == 2
+    assert record["format"] == FORMAT
     assert record["base"]["name"] == "demo"
     base = tensors_of(bench.base)
     edited = tensors_of(tmp_path / "edited")

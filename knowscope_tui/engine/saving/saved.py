@@ -15,8 +15,8 @@ from knowscope_tui.engine.deltas.files import Delta, DeltaPart, applied
 from knowscope_tui.engine.deltas.files import read as read_delta
 from knowscope_tui.engine.hashes import sha256
 from knowscope_tui.engine.loading import base_folder
-from knowscope_tui.engine.saving.save import other_files
-from knowscope_tui.engine.saving.stored import StoredTensor, tensors_in
+from knowscope_tui.engine.saving.save import OURS, other_files
+from knowscope_tui.engine.saving.stored import StoredTensor, tensors_in, weight_files
 from knowscope_tui.errors import KnowscopeError, SaveError
 
 
@@ -44,8 +44,9 @@ def read(folder: Path) -> Saved:
 def problems(saved: Saved, base: str) -> list[str]:
     """What is wrong with a checkpoint, each in a sentence.
 
-    Its tensors must be the base's with the delta applied, its other files the base's, byte for byte. A shard that is
-    the very file of the base needs no comparison. The model card may say anything.
+    Its tensors must be the base's with the delta applied, its other files the base's, byte for byte, and nothing else
+    may lie there but hidden files. A shard that is the very file of the base needs no comparison. The model card may
+    say anything.
     """
     source = base_folder(base)
     found: list[str] = []
@@ -64,6 +65,12 @@ def problems(saved: Saved, base: str) -> list[str]:
         copy = saved.folder / path.name
         if not copy.is_file() or copy.read_bytes() != path.read_bytes():
             found.append(f"{path.name} differs from the base.")
+    known = {path.name for path in (*weight_files(source), *other_files(source))} | set(OURS)
+    for path in sorted(saved.folder.iterdir()):
+        if path.name not in known and not path.name.startswith("."):
+            found.append(f"{path.name} is neither the base's nor of this program's making.")
+    if saved.record.get("tensors") != {name: part.after for name, part in parts.items()}:
+        found.append(f"{DELTA} and {RECORD} name different hashes of the edited tensors.")
     return found
 
 
