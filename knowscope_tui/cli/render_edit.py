@@ -45,6 +45,8 @@ def show_saved(console: Console, saved: SavedCheckpoint) -> None:
     console.print(Text(f"Load it: {visible(saved.load_command)}"), soft_wrap=True)
     if saved.pushed_to:
         console.print(Text(f"Uploaded to {visible(saved.pushed_to)}"), soft_wrap=True)
+    if saved.not_pushed:
+        console.print(Text(f"✗ {visible(saved.not_pushed)}", style="red"), soft_wrap=True)
 
 
 def say_saved(saved: SavedCheckpoint, *, as_json: bool) -> None:

@@ -231,6 +231,7 @@ def saved_json(saved: SavedCheckpoint) -> Json:
         "parameters": list(saved.parameters),
         "files": [{"name": file.name, "placed": file.placed.value, "bytes": file.bytes} for file in saved.files],
         "pushed_to": saved.pushed_to,
+        "not_pushed": saved.not_pushed or None,
     }
 
 

@@ -16,17 +16,22 @@ PARTIAL = ".partial"
 
 def check_target(target: Path) -> None:
     """Raises `SaveError` for a file that exists, or whose folder does not or cannot be written to."""
-    try:
-        exists = target.exists() or target.is_symlink()
-    except OSError as error:
-        raise cannot_write(target, error) from None
+    check_absent(target, "file")
     folder = target.parent
-    if exists:
-        raise SaveError(f"{str(target)!r} already exists.", "Choose a file that does not exist.")
     if not folder.is_dir():
         raise SaveError(f"There is no folder {str(folder)!r}.", "Make it, or choose another.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise cannot_write(target, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
+def check_absent(target: Path, what: str) -> None:
+    """Raises `SaveError` where something is called `target` already, or nothing could be; `what` it was to be."""
+    try:
+        exists = target.exists() or target.is_symlink()
+    except OSError as error:
+        raise cannot_write(target, error) from None
+    if exists:
+        raise SaveError(f"{str(target)!r} already exists.", f"Choose a {what} that does not exist.")
 
 
 @contextmanager

@@ -73,7 +73,9 @@ def push(folder: Path, repo: str, *, private: bool = True, on_progress: OnProgre
             done += addition.upload_info.size
     stale = [CommitOperationDelete(name) for name in present if name.endswith(_WEIGHTS) and name not in files]
     on_progress("Making the commit", 1.0)
-    with said_uploading(repo, cut=f"The commit may or may not have arrived: look at {address}, and push again if not."):
+    with said_uploading(
+        repo, cut=f"The commit may or may not have arrived: look at {address}, and upload it again if not."
+    ):
         api.create_commit(
             repo,
             [*additions, *stale],

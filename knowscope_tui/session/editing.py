@@ -12,9 +12,11 @@ from knowscope_tui.core.fact_names import FactNames
 from knowscope_tui.core.facts import Fact, distinct
 from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.core.proof import Control, EditReport, LeakOptions, LeakResult, Proof
+from knowscope_tui.core.units import Family, Site, Unit
 from knowscope_tui.demo import corpus
 from knowscope_tui.engine.deltas import files as delta_files
 from knowscope_tui.engine.deltas.change import Change, SparseChange
+from knowscope_tui.engine.fingerprint import dictionary_fingerprint
 from knowscope_tui.engine.journal import Entry, Journal
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.methods.material import Material
@@ -23,6 +25,7 @@ from knowscope_tui.engine.methods.zeroing import random_like
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.proof import evaluate
 from knowscope_tui.engine.proof.leaks import LeakBaseline, leak_tests
+from knowscope_tui.errors import UsageError
 from knowscope_tui.session.diary import Diary
 from knowscope_tui.session.kept import Kept, Told, kept_by_all, split
 
@@ -47,6 +50,18 @@ class Wishes:
 
 
 @dataclass(frozen=True)
+class DictionaryUsed:
+    """A dictionary whose features an edit was made from."""
+
+    site: Site
+    source: str
+    """Its folder, or release and id."""
+    features: int
+    fingerprint: str
+    """Of its biases and thresholds, see `engine.fingerprint`."""
+
+
+@dataclass(frozen=True)
 class Applied:
     """An edit of the journal, with what it was made from; no report for one that came from a delta file."""
 
@@ -56,6 +71,7 @@ class Applied:
     report: EditReport | None = None
     wishes: Wishes = Wishes()
     source: str = ""
+    dictionaries: tuple[DictionaryUsed, ...] = ()
 
 
 class Edits:
@@ -168,7 +184,8 @@ class Edits:
             return report
         report = replace(report, number=number)
         names = tuple(self.names.name(fact) for fact in spec.facts)
-        self._applied[number] = Applied(spec.facts, names, spec.method.value, report, wishes)
+        used = _used(library, planned.plan.units)
+        self._applied[number] = Applied(spec.facts, names, spec.method.value, report, wishes, dictionaries=used)
         self._note("applied", number)
         return report
 
@@ -227,7 +244,12 @@ class Edits:
         return [(number, applied.facts) for number, applied in self.applied]
 
     def _split(self, spec: EditSpec, wishes: Wishes) -> Kept:
-        return split(spec.facts, self._among, retain=spec.retain, neighbors=wishes.neighbors, seed=spec.seed)
+        kept = split(spec.facts, self._among, retain=spec.retain, neighbors=wishes.neighbors, seed=spec.seed)
+        if spec.retain and not kept.retained:
+            raise UsageError(
+                "Every fact that the edit is told to keep is edited, or judges it.", "Name others with --retain."
+            )
+        return kept
 
     def _material(self, kept: Kept) -> Material:
         return Material(kept.retained, corpus.training_texts()[:RETAINED_TEXTS])
@@ -285,3 +307,10 @@ class Edits:
             found.append(result)
             wishes.on_leak(result, len(found), LeakBaseline.TESTS)
         return tuple(found)
+
+
+def _used(library: Library, units: Sequence[Unit]) -> tuple[DictionaryUsed, ...]:
+    """The dictionaries that features among `units` belong to."""
+    sites = sorted({unit.site for unit in units if unit.family is Family.FEATURE})
+    of = [(site, library.at(site)) for site in sites]
+    return tuple(DictionaryUsed(site, one.source, one.d_sae, dictionary_fingerprint(one)) for site, one in of)

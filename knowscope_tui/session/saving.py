@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.saving.save import plan_save, save, versions
 from knowscope_tui.engine.saving.stored import stored_name, tensors_in
 from knowscope_tui.engine.upload import check_repo, push
-from knowscope_tui.errors import EditError
+from knowscope_tui.errors import Cancelled, EditError, KnowscopeError
 from knowscope_tui.paths import typed_path
-from knowscope_tui.session.editing import Edits, Wishes
+from knowscope_tui.session.editing import DictionaryUsed, Edits, Wishes
 from knowscope_tui.session.model_card import model_card
 
 
@@ -38,7 +39,11 @@ class Saving:
         return plan_save(self._lm.source, self._edits.total(), typed_path(str(folder)), options)
 
     def save(self, folder: str | Path, options: SaveOptions, on_progress: OnProgress = silent) -> SavedCheckpoint:
-        """Saves the model as it stands. Raises `EditError`, `SaveError` or `HubError`; nothing half-written stays."""
+        """Saves the model as it stands, and uploads it where that was asked for.
+
+        Raises `EditError`, `SaveError`, or `HubError` for an upload that cannot be; nothing half-written stays. An
+        upload that fails or is stopped leaves a saved folder, and says so in `not_pushed`.
+        """
         self._check()
         if options.push_to_hub:
             check_repo(options.push_to_hub)
@@ -56,11 +61,7 @@ class Saving:
             on_progress,
         )
         self._edits.mark_saved()
-        if options.push_to_hub:
-            on_progress("Uploading", None)
-            address = push(Path(saved.folder), options.push_to_hub, on_progress=on_progress)
-            saved = replace(saved, pushed_to=address)
-        return saved
+        return saved if not options.push_to_hub else _pushed(saved, options.push_to_hub, on_progress)
 
     def save_delta(self, file: str | Path) -> DeltaInfo:
         """Writes the edits that are on as one delta file. Raises `EditError` or `SaveError`."""
@@ -108,7 +109,9 @@ class Saving:
             "include_facts": names.include,
             "settings": self._settings(names),
             "edits": [
-                report_json(one.report, names) if one.report else _unmeasured(one.method, one.names)
+                {**report_json(one.report, names), "dictionaries": _dictionaries(one.dictionaries)}
+                if one.report
+                else _unmeasured(one.method, one.names)
                 for _number, one in applied
             ],
         }
@@ -134,6 +137,23 @@ class Saving:
             "device": str(self._lm.device),
             "dtype": str(self._lm.dtype).removeprefix("torch."),
         }
+
+
+def _pushed(saved: SavedCheckpoint, repo: str, on_progress: OnProgress) -> SavedCheckpoint:
+    """`saved` with what came of its upload."""
+    try:
+        on_progress("Uploading", None)
+        return replace(saved, pushed_to=push(Path(saved.folder), repo, on_progress=on_progress))
+    except Cancelled:
+        problem = "The upload was stopped."
+    except KnowscopeError as error:
+        problem = error.what
+    again = shlex.join(["knowscope-tui", "push", saved.folder, repo])
+    return replace(saved, not_pushed=f"{problem} The folder is saved; `{again}` uploads it.")
+
+
+def _dictionaries(used: Sequence[DictionaryUsed]) -> list[dict[str, Any]]:
+    return [{**vars(one), "site": str(one.site)} for one in used]
 
 
 def _unmeasured(method: str, names: tuple[str, ...]) -> Mapping[str, Any]:
