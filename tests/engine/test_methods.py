@@ -99,8 +99,10 @@ def test_the_frontier_falls_with_tau2_and_its_knee_is_within_the_limits(
     assert (plan.tau2, plan.positions) == (knee.tau2, knee.positions)
     others = [replace(facts[0], answer=fact.answer, edit_prompts=()) for fact in facts]
     unknown = next(fact for fact in others if not know(lm, [lm.ask(fact.prompt, fact.answer)])[0].top)
+    with pytest.raises(EditError, match="in none of the phrasings"):
+        plan_edit(lm, library, EditSpec((unknown,), auto=True), material(facts))
     with pytest.raises(NoTau2, match="No τ2 reaches"):
-        plan_edit(lm, library, EditSpec((unknown,), auto=True), Material())
+        plan_edit(lm, library, replace(spec, limits=Limits(0.0, -1.0, 0.0), auto=True), material(facts))
 
 
 def test_invented_questions_are_understood_and_about_nobody(lm: LanguageModel, facts: list[Fact]) -> None:
