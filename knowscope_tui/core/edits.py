@@ -86,8 +86,8 @@ class EditSpec:
     """A FeatureEdit or a baseline, before it is planned.
 
     For every fact the `top` units at `site` by attribution are used (`precise` and `refined` look at the highest such
-    site alone), or exactly `units` when some are named. `tau2` is the threshold τ2 as a share of the largest value; None
-    is the method's default; with `auto` it is looked for. `retain` are facts that the edit must keep, None those the
+    site alone), or exactly `units` when some are named. `tau2` is the threshold τ2 as a share of the largest value,
+    None the method's default; with `auto` it is looked for. `retain` are facts that the edit must keep, None those the
     program knows besides. `budget` is the share of the model's weights that `refined` may change. A fact with a
     `target_new` is updated, one without is erased.
     """

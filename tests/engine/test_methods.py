@@ -102,7 +102,7 @@ def test_the_frontier_falls_with_tau2_and_its_knee_is_within_the_limits(
     with pytest.raises(EditError, match="in none of the phrasings"):
         plan_edit(lm, library, EditSpec((unknown,), auto=True), material(facts))
     with pytest.raises(NoTau2, match="No τ2 reaches"):
-        plan_edit(lm, library, replace(spec, limits=Limits(0.0, -1.0, 0.0), auto=True), material(facts))
+        plan_edit(lm, library, replace(spec, limits=Limits(1.0, 0.0, 1.0), auto=True), material(facts))
 
 
 def test_invented_questions_are_understood_and_about_nobody(lm: LanguageModel, facts: list[Fact]) -> None:

@@ -23,8 +23,7 @@ PATIENCE = 2
 
 @dataclass
 class Watch:
-    """Looks at an edit now and then. `rest` is the material that the edit may learn from; no fact or text of it is looked
-    at."""
+    """Looks at an edit now and then. `rest` is what the edit may learn from: nothing of it is what it is held against."""
 
     limits: Limits
     rest: Material
