@@ -278,9 +278,9 @@ def test_what_is_put_aside_is_in_every_ring_and_nothing_learns_from_it(
     spec = EditSpec((facts[0],), Method.REFINED, budget=0.05)
     watch = Watch.of(lm, spec, whole)
     aside = watch.yardstick.retained
-    assert {ring: len(own) for ring, own in rings_of([(fact, fact) for fact in aside], spec.facts).items()} == {
-        ring: 2 for ring in RINGS
-    }
+    assert {
+        ring: len(own) for ring, own in rings_of([(fact, fact) for fact in aside], spec.facts).items()
+    } == dict.fromkeys(RINGS, 2)
     assert not set(aside) & set(watch.rest.retained)
     assert set(aside) | set(watch.rest.retained) == set(whole.retained)
     assert len(watch.rest.texts) == len(TEXTS) - 1

@@ -23,7 +23,7 @@ PATIENCE = 2
 
 @dataclass
 class Watch:
-    """Looks at an edit now and then. `rest` is what the edit may learn from: nothing of it is what it is held against."""
+    """Looks at an edit now and then. `rest` is what the edit may learn from, and is never looked at."""
 
     limits: Limits
     rest: Material
