@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.rings import worst_of
 from knowscope_tui.core.units import SiteKind, Unit
 from knowscope_tui.errors import EditError
 
@@ -164,8 +165,8 @@ class FrontierPoint:
 
     @property
     def worst(self) -> float | None:
-        """Locality in the ring that suffers most: among hundreds of unrelated facts the near ones would not show."""
-        return min(self.rings.values(), default=self.locality)
+        """Locality in the ring that suffers most."""
+        return worst_of(self.rings, self.locality)
 
 
 @dataclass(frozen=True)

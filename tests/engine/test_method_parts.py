@@ -21,6 +21,7 @@ from knowscope_tui.engine.deltas.change import LowRankChange, added, make
 from knowscope_tui.engine.hooks import intervene
 from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.library import Library
+from knowscope_tui.engine.methods import moments as moments_module
 from knowscope_tui.engine.methods import plan as plan_module
 from knowscope_tui.engine.methods import task as task_module
 from knowscope_tui.engine.methods import zeroing
@@ -38,11 +39,12 @@ from knowscope_tui.engine.methods.states import add_moments, at, at_last
 from knowscope_tui.engine.methods.stopping import Watch
 from knowscope_tui.engine.methods.targets import find_targets
 from knowscope_tui.engine.methods.task import Task
-from knowscope_tui.engine.methods.yardstick import Yardstick
+from knowscope_tui.engine.methods.yardstick import Seen, Yardstick
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.proof.evaluate import know
 from knowscope_tui.engine.sites import down_proj, post_feedforward_gain
 from knowscope_tui.errors import EditError
+from knowscope_tui.text import file_size
 from tests.engine.test_methods import TEXTS, material
 from tests.tiny import D_MLP, D_MODEL, LAYERS, active_features, sparse
 
@@ -205,6 +207,15 @@ def test_second_moments_are_those_of_the_activations_in_whatever_portions(
     assert torch.allclose(found[1].lower @ found[1].lower.T, ridge * torch.eye(D_MLP), rtol=1e-3, atol=1e-9)
 
 
+def test_a_machine_with_too_little_memory_is_told_before_anything_is_summed_up(
+    lm: LanguageModel, library: Library, facts: list[Fact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = 2 * 4 * D_MLP**2
+    monkeypatch.setattr(moments_module, "host_memory", lambda: (needed, needed - 1))
+    with pytest.raises(EditError, match=f"The closed form needs {file_size(needed)} of this machine's memory"):
+        plan_edit(lm, library, EditSpec((facts[0],), Method.PRECISE))
+
+
 def test_what_is_to_be_kept_is_kept_better_than_what_is_not_shown(
     lm: LanguageModel, library: Library, facts: list[Fact]
 ) -> None:
@@ -350,6 +361,23 @@ def test_the_choice_moves_when_a_single_ring_suffers() -> None:
         assert (found.chosen, [point.meets for point in found.points]) == (0, [True, False])
         within = replace(low, p_answer=0.35, rings={**whole, ring: 0.92})
         assert frontier_of(limits, [high, within], 1.0).chosen == 0, "damage counts in the knee too"
+
+
+def test_a_watch_is_content_after_two_looks_in_a_row_within_every_limit(
+    lm: LanguageModel, facts: list[Fact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = dict.fromkeys(RINGS, 1.0)
+    good = Seen(reliability=1.0, p_answer=0.0, locality=0.99, rings=whole, delta_ppl=0.0)
+    hurt = [replace(good, rings={**whole, ring: 0.5}) for ring in RINGS]
+    watch = Watch.of(lm, EditSpec((facts[0],)), material(facts))
+    for bad in (*hurt, replace(good, reliability=0.5), replace(good, delta_ppl=0.5), replace(good, reliability=None)):
+        content = []
+        for seen in (good, bad, good, good):
+            monkeypatch.setattr(watch.yardstick, "look", lambda seen=seen: seen)
+            watch.look()
+            content.append(watch.content)
+        assert content == [False, False, False, True]
+        watch = Watch.of(lm, EditSpec((facts[0],)), material(facts))
 
 
 def test_what_was_not_measured_is_none_and_meets_no_limit_by_itself(

@@ -7,7 +7,7 @@ relation with an edited fact, and invented neighbors, all of these at the token 
 keys. The λ of `KEEP` are shares of 1, the weight of the keys' own second moment; what there is none of adds nothing.
 
 A moment of Gemma 2 2B takes 340 MB a layer. As many layers at a time as `AT_ONCE_BYTES` hold are summed up on their
-devices and factored; the factors wait on the host.
+devices and factored; the factors, 6.8 GB for the 20 layers that are edited there, wait on the host.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from torch import Tensor
 from knowscope_tui.core.edits import EditSpec
 from knowscope_tui.core.rings import UNRELATED, ring_of
 from knowscope_tui.core.units import Site, SiteKind
+from knowscope_tui.engine.host import host_memory
 from knowscope_tui.engine.methods.evidence import questions_about
 from knowscope_tui.engine.methods.invented import invented_neighbors
 from knowscope_tui.engine.methods.material import Material
 from knowscope_tui.engine.methods.states import Places, add_moments, at
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.sites import layer_device, width
+from knowscope_tui.errors import EditError
+from knowscope_tui.text import file_size
 
 KEEP = {"text": 0.2, "retained": 0.1, "near": 0.1, "invented": 0.1}
 """λ of each thing to keep."""
@@ -65,9 +68,13 @@ def moments(
     questions: Sequence[Question],
     positions: Sequence[int],
 ) -> dict[int, Moment]:
-    """M of each of `layers`; `questions`, each at its own one of `positions`, are what is edited."""
-    groups = _groups(lm, spec, material)
+    """M of each of `layers`; `questions`, each at its own one of `positions`, are what is edited.
+
+    Raises `EditError` where the factors do not fit this machine's memory.
+    """
     size = width(lm.model, SiteKind.MLP_ACT)
+    _check_memory(4 * size * size * len(layers))
+    groups = _groups(lm, spec, material)
     at_once = max(1, AT_ONCE_BYTES // (4 * size * size))
     found: dict[int, Moment] = {}
     for start in range(0, len(layers), at_once):
@@ -81,6 +88,15 @@ def moments(
             ridge = RIDGE * float(own.diagonal().mean().cpu() + keys[site].square().mean())
             found[site.layer] = Moment.of(own, ridge)
     return found
+
+
+def _check_memory(needed: int) -> None:
+    _total, free = host_memory()
+    if needed > free:
+        raise EditError(
+            f"The closed form needs {file_size(needed)} of this machine's memory, and {file_size(free)} are free.",
+            "Use `positions`, or a machine with more memory.",
+        )
 
 
 def _groups(lm: LanguageModel, spec: EditSpec, material: Material) -> dict[str, list[Places]]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from knowscope_tui.core.facts import Fact
-from knowscope_tui.core.rings import rings_of
+from knowscope_tui.core.rings import rings_of, worst_of
 from knowscope_tui.engine.methods.evidence import phrasings, questions_about
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.proof.evaluate import know, perplexity
@@ -33,7 +33,7 @@ class Seen:
     @property
     def worst(self) -> float | None:
         """Locality in the ring that suffers most."""
-        return min(self.rings.values(), default=self.locality)
+        return worst_of(self.rings, self.locality)
 
 
 class Yardstick:
