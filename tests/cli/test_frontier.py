@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from tests.cli.conftest import Run, strict_json
 def test_a_knee_that_is_not_there_is_an_error_behind_the_frontier(
     run: Run, tiny_words: list[str], facts: list[Fact], fact_file: Callable[[list[Fact]], str], tmp_path: Path
 ) -> None:
-    limits = ["--min-rel", "1", "--max-ppl", "0", "--min-loc", "1"]
-    words = ["--site", "resid_post", "--tau2", "auto", "--out", str(tmp_path / "edited"), *limits, *tiny_words]
-    words = ["edit", fact_file(facts[:1]), *words]
+    edited = fact_file(facts[:1])
+    kept_too = tmp_path / "kept.jsonl"
+    kept_too.write_text(json.dumps({"prompt": f"{facts[0].prompt} ", "answer": facts[0].answer}) + "\n", "utf-8")
+    words = ["--retain", str(kept_too), "--tau2", "auto", "--out", str(tmp_path / "edited"), *tiny_words]
+    words = ["edit", edited, *words]
     done = run(*words)
     assert done.exit_code == 1
-    assert "No τ2 reaches Rel ≥ 1, Loc ≥ 1 and ΔPPL ≤ 0" in done.stderr
+    assert "No τ2 reaches Rel ≥ 0.97, Loc ≥ 0.97" in done.stderr
     assert "positions" in done.stdout
     assert "← chosen" not in done.stdout
     assert not (tmp_path / "edited").exists()
