@@ -188,7 +188,7 @@ def _spec(facts: tuple[Fact, ...], retain: list[Fact] | None, given: Mapping[str
 
 
 def _is_delta(target: Path) -> bool:
-    return target.name.endswith(".safetensors")
+    return target.name.endswith(".delta.safetensors")
 
 
 def _remarks(report: EditReport, *, unsaved: bool) -> Iterator[str]:
@@ -219,6 +219,11 @@ def _target(out: str | None, dry_run: bool) -> Path | None:
     if dry_run:
         raise UsageError("--dry-run saves nothing.", "Leave out --dry-run or --out.")
     target = typed_path(out)
+    if target.suffix == ".safetensors" and not _is_delta(target):
+        raise UsageError(
+            f"{target.name!r} is neither a folder nor an edit by itself.",
+            f"Name a folder, or {target.stem}.delta.safetensors.",
+        )
     if target.exists() or target.is_symlink():
         raise SaveError(f"{str(target)!r} already exists.", "Choose a folder that does not exist.")
     return target

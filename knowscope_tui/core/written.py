@@ -38,7 +38,8 @@ def check_target(target: Path) -> None:
 def written_beside(target: Path) -> Iterator[BinaryIO]:
     """A file that becomes `target` when the block ends well, and vanishes when it does not. Raises `SaveError`.
 
-    Of several writers each has a file of its own, and the last one that ends well stays. Every `OSError` in the block is taken for one of writing: what the block reads has to say otherwise by itself.
+    Of several writers each has a file of its own, and the last one that ends well stays. Every `OSError` in the block
+    is taken for one of writing: what the block reads has to say otherwise by itself.
     """
     _sweep(target)
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PARTIAL}")

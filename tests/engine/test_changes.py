@@ -14,7 +14,8 @@ from torch import Tensor
 from knowscope_tui.engine import journal as journals
 from knowscope_tui.engine.deltas import steps
 from knowscope_tui.engine.deltas.change import Change, SparseChange, added, bits, low_rank, make, take_back
-from knowscope_tui.engine.deltas.files import Delta, applied, part_of, read, reverted, write
+from knowscope_tui.engine.deltas.files import read, write
+from knowscope_tui.engine.deltas.parts import applied, part_of, reverted
 from knowscope_tui.engine.hashes import tensor_sha256
 from knowscope_tui.engine.journal import Journal
 from knowscope_tui.engine.loading import load_model
@@ -57,7 +58,7 @@ def test_a_delta_file_applies_to_its_base_and_reverts_without_it(tmp_path: Path,
     change = sparse(base.shape, "w", 1) if kind is sparse else factors(base.shape, "w", 1)
     part, edited = part_of(base, change)
     file = tmp_path / "x.delta.safetensors"
-    write(file, Delta((part,), {"base": "b", "method": "positions", "facts": ["f"]}))
+    write(file, ["w"], [part], {"base": "b", "method": "positions", "facts": ["f"]})
     back = read(file)
     assert (back.base, back.about["facts"]) == ("b", ["f"])
     assert torch.equal(bits(applied(back.parts[0], base.clone())), bits(edited))
@@ -67,7 +68,7 @@ def test_a_delta_file_applies_to_its_base_and_reverts_without_it(tmp_path: Path,
     with pytest.raises(SaveError, match="not what this edit gave"):
         reverted(back.parts[0], base.clone())
     with pytest.raises(SaveError, match="already exists"):
-        write(file, back)
+        write(file, ["w"], [part], {})
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100, b"\xff" * 8])

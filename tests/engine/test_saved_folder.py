@@ -67,7 +67,9 @@ def test_a_folder_is_seen_with_a_lock_that_is_held_or_none(tmp_path: Path, monke
     assert seen == [False, False, False]
 
 
-@pytest.mark.parametrize(("locked", "age", "stays"), [(True, 0, False), (False, 60, True), (False, AN_HOUR + 60, False)])
+@pytest.mark.parametrize(
+    ("locked", "age", "stays"), [(True, 0, False), (False, 60, True), (False, AN_HOUR + 60, False)]
+)
 def test_what_a_killed_process_left_is_taken_away(tmp_path: Path, locked: bool, age: float, stays: bool) -> None:
     left = tmp_path / ".x.abc.partial"
     left.mkdir()

@@ -250,7 +250,7 @@ def disk_full(*_args: Any, **_kwargs: Any) -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [("as_bytes", disk_full), ("other_files", disk_full), ("sha256", disk_full), ("copied", disk_full)],
+    [("DeltaWriter", disk_full), ("other_files", disk_full), ("sha256", disk_full), ("copied", disk_full)],
     ids=lambda pair: pair[0],
 )
 def test_a_full_disk_leaves_nothing_behind(
