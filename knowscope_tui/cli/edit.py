@@ -27,7 +27,7 @@ METHODS = (
     "positions", "rows", "neurons", "projection", "random", "precise", "refined", "refined-random", "gradient",
 )  # fmt: skip
 
-DELTA_SUFFIX = ".safetensors"
+DELTA_SUFFIX = ".delta.safetensors"
 
 EPILOG = """\b
 Examples:
@@ -237,6 +237,11 @@ def _target(out: str | None, dry_run: bool) -> Path | None:
     target = typed_path(out)
     if _is_delta(target):
         check_target(target)
+    elif target.suffix == ".safetensors":
+        raise UsageError(
+            f"{target.name!r} is neither a folder nor an edit by itself.",
+            f"Name a folder, or {target.stem}{DELTA_SUFFIX}.",
+        )
     else:
         check_absent(target, "folder")
     return target

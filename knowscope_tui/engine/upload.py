@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.core.record import DELTA, RECORD, public_name
-from knowscope_tui.engine.deltas.files import Delta, as_bytes
+from knowscope_tui.engine.deltas.files import as_bytes
+from knowscope_tui.engine.deltas.parts import Delta
 from knowscope_tui.engine.hub import is_offline
 from knowscope_tui.engine.saving.saved import Saved, read
 from knowscope_tui.engine.upload_errors import bad_name, no_token, offline, said_uploading

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from knowscope_tui.core.record import Row, public_name
+from knowscope_tui.core.record import CARD, Row, public_name
 from knowscope_tui.session.audit.commands import reproduce
 from knowscope_tui.session.audit.markdown import escaped
 from knowscope_tui.session.audit.way_back import LIMITS
@@ -39,20 +41,37 @@ def model_card(record: Row, base_card: str | None) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def card_in(folder: Path) -> str | None:
+    """The model card in a model folder, if there is one."""
+    card = folder / CARD
+    return card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None
+
+
+def licence_of(base_card: str | None) -> dict[str, Any]:
+    """What a base's card says of its licence."""
+    return {key: value for key, value in _carried(base_card).items() if key.startswith("license")}
+
+
+def _carried(base_card: str | None) -> dict[str, Any]:
+    from huggingface_hub import ModelCard
+
+    if not base_card:
+        return {}
+    try:
+        data: Mapping[str, Any] = vars(ModelCard(base_card).data)
+    except (ValueError, TypeError):  # A card whose front matter is no YAML carries nothing over.
+        return {}
+    return {key: data[key] for key in CARRIED if data.get(key)}
+
+
 def _front_matter(record: Row, base_card: str | None) -> str:
     """YAML that the hub reads, between its two lines."""
-    from huggingface_hub import ModelCard, ModelCardData
+    from huggingface_hub import ModelCardData
 
-    carried: dict[str, Any] = {}
-    if base_card:
-        try:
-            data = dict(vars(ModelCard(base_card).data))
-        except (ValueError, TypeError):  # A card whose front matter is no YAML carries nothing over.
-            data = {}
-        carried = {key: data[key] for key in CARRIED if data.get(key)}
+    from_delta = (record.get("delta") or {}).get("license")
+    carried = {**(from_delta if isinstance(from_delta, dict) else {}), **_carried(base_card)}
     name = str(record["base_name"])
-    known = "/" in name and not name.startswith(("/", ".", "~"))
-    if known:
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         carried |= {"base_model": name, "base_model_relation": "finetune"}
     card = ModelCardData(library_name="transformers", tags=["knowscope-tui", "model-editing"], **carried)
     return f"---\n{card.to_yaml()}\n---"

@@ -12,18 +12,19 @@ from knowscope_tui.core.edit_json import proof_json, report_json
 from knowscope_tui.core.fact_names import FactNames
 from knowscope_tui.core.facts import distinct
 from knowscope_tui.core.progress import OnProgress, silent
-from knowscope_tui.core.record import CARD
 from knowscope_tui.core.saved import DeltaInfo, SavedCheckpoint, SaveOptions, SavePlan
 from knowscope_tui.engine.deltas import files as delta_files
+from knowscope_tui.engine.deltas.parts import part_of
 from knowscope_tui.engine.loading import base_folder
 from knowscope_tui.engine.model import LanguageModel
+from knowscope_tui.engine.saving.identity import FINGERPRINT, base_fingerprint
 from knowscope_tui.engine.saving.save import plan_save, save, versions
 from knowscope_tui.engine.saving.stored import stored_name, tensors_in
 from knowscope_tui.engine.upload import check_repo, push
 from knowscope_tui.errors import Cancelled, EditError, KnowscopeError
 from knowscope_tui.paths import typed_path
 from knowscope_tui.session.editing import DictionaryUsed, Edits, Wishes
-from knowscope_tui.session.model_card import model_card
+from knowscope_tui.session.model_card import card_in, licence_of, model_card
 
 
 class Saving:
@@ -49,13 +50,11 @@ class Saving:
             check_repo(options.push_to_hub)
         names = FactNames(self._edits.names.salt, include=options.include_facts)
         record = self._record(names, on_progress)
-        base_card = base_folder(self._lm.source) / CARD
-        text = base_card.read_text(encoding="utf-8", errors="replace") if base_card.is_file() else None
         saved = save(
             self._lm.source,
             self._edits.total(),
             record,
-            model_card({**record, "versions": versions()}, text),
+            model_card({**record, "versions": versions()}, card_in(base_folder(self._lm.source))),
             typed_path(str(folder)),
             options,
             on_progress,
@@ -67,15 +66,13 @@ class Saving:
         """Writes the edits that are on as one delta file. Raises `EditError` or `SaveError`."""
         self._check()
         target = typed_path(str(file))
-        stored = tensors_in(base_folder(self._lm.source))
-        parts = []
-        for change in self._edits.total():
-            tensor = stored[stored_name(change.name, stored)]
-            renamed = replace(change, name=tensor.name)
-            parts.append(delta_files.part_of(tensor.read(), renamed)[0])
-        delta = delta_files.Delta(tuple(parts), {"base": self._base_name, **self._about()})
-        delta_files.write(target, delta)
-        return delta_files.info(target, delta)
+        source = base_folder(self._lm.source)
+        stored = tensors_in(source)
+        own = [(stored[stored_name(change.name, stored)], change) for change in self._edits.total()]
+        parts = (part_of(tensor.read(), replace(change, name=tensor.name))[0] for tensor, change in own)
+        about = {"base": self._base_name, FINGERPRINT: base_fingerprint(source), **self._about()}
+        delta_files.write(target, [tensor.name for tensor, _change in own], parts, about)
+        return delta_files.info(target, delta_files.read(target))
 
     def _check(self) -> None:
         if not len(self._edits):
@@ -90,9 +87,11 @@ class Saving:
         return str(typed_path(base).absolute())
 
     def _about(self) -> dict[str, Any]:
-        """What a delta file says of the edits, without the facts' text."""
+        """What a delta file says of the edits, without the facts' text, and of the licence of the base."""
         applied = [one for _number, one in self._edits.applied]
+        licence = licence_of(card_in(base_folder(self._lm.source)))
         return {
+            **({"license": licence} if licence else {}),
             "method": ", ".join(dict.fromkeys(one.method for one in applied)),
             "facts": [name for one in applied for name in one.names],
         }

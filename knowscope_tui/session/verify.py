@@ -224,8 +224,9 @@ def _parameters(saved: Saved) -> Iterator[ParameterChange]:
     recorded = {row["name"]: row for edit in saved.record["edits"] for row in edit["parameters"]}
     for part in saved.delta.parts:
         row = recorded.get(part.name, {})
-        values = getattr(part.change, "values", None)
+        change = part.change
+        values = getattr(change, "values", None)
         zeroed = 0 if values is None else int((values == 0).sum())
         yield ParameterChange(
-            part.name, int(row.get("layer", 0)), part.change.shape, part.change.positions, zeroed, row.get("rank")
+            part.name, int(row.get("layer", 0)), part.shape, change.positions, zeroed, row.get("rank")
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -307,7 +308,7 @@ def test_what_is_put_aside_is_in_every_ring_and_nothing_learns_from_it(
 
     real = Task.watched
     monkeypatch.setattr(plan_module, "solve", spied)
-    monkeypatch.setattr(plan_module.Task, "watched", seen)
+    monkeypatch.setattr(Task, "watched", seen)
     plan_edit(lm, library, spec, whole)
     assert learned == [watch.rest, watch.rest]
 
@@ -346,7 +347,7 @@ def test_the_keeping_terms_keep(
 # --- limits ----------------------------------------------------------------------------------------------------------
 
 
-def a_point(tau2: float, p_answer: float, rings: dict[str, float], **more: float) -> FrontierPoint:
+def a_point(tau2: float, p_answer: float, rings: dict[str, float], **more: Any) -> FrontierPoint:
     return FrontierPoint(tau2, 10, 1.0, p_answer, locality=0.99, delta_ppl=0.0, rings=rings, **more)
 
 

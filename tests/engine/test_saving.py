@@ -32,6 +32,7 @@ from knowscope_tui.engine.loading import load_model
 from knowscope_tui.engine.methods.plan import plan_edit
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.saving import save as saving
+from knowscope_tui.engine.saving.folder import LOCK
 from knowscope_tui.engine.saving.save import plan_save, save
 from knowscope_tui.engine.saving.saved import problems, read
 from knowscope_tui.errors import SaveError
@@ -249,7 +250,7 @@ def disk_full(*_args: Any, **_kwargs: Any) -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [("as_bytes", disk_full), ("other_files", disk_full), ("sha256", disk_full), ("copied", disk_full)],
+    [("DeltaWriter", disk_full), ("other_files", disk_full), ("sha256", disk_full), ("copied", disk_full)],
     ids=lambda pair: pair[0],
 )
 def test_a_full_disk_leaves_nothing_behind(
@@ -419,6 +420,7 @@ def test_what_a_killed_save_left_is_taken_away_by_the_next(bench: Bench, tmp_pat
     left = tmp_path / ".edited.abc.partial"
     left.mkdir()
     (left / "model.safetensors").write_bytes(b"half")
+    (left / LOCK).touch()
     bench.save(tmp_path / "edited")
     assert os.listdir(tmp_path) == ["edited"]
 
