@@ -8,7 +8,7 @@ from enum import Enum
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.rings import worst_of
 from knowscope_tui.core.units import SiteKind, Unit
-from knowscope_tui.errors import EditError
+from knowscope_tui.errors import EditError, UsageError
 
 
 class Method(str, Enum):
@@ -33,6 +33,15 @@ class Method(str, Enum):
     def solves(self) -> bool:
         """Whether the method works out what the units write on the facts, and takes that out in closed form."""
         return self in (Method.PRECISE, Method.REFINED)
+
+    @classmethod
+    def parse(cls, text: str) -> Method:
+        """The method that `text` names. Raises `UsageError` with the list of methods."""
+        try:
+            return cls(text)
+        except ValueError:
+            methods = ", ".join(method.value for method in cls)
+            raise UsageError(f"There is no method called {text!r}.", f"Use one of: {methods}.") from None
 
     @property
     def has_budget(self) -> bool:

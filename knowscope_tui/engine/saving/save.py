@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from knowscope_tui import __version__
 from knowscope_tui.core.progress import OnProgress
 from knowscope_tui.core.record import CARD, DELTA, FORMAT, RECORD
 from knowscope_tui.core.saved import Placed, PlannedFile, SavedCheckpoint, SaveOptions, SavePlan
@@ -186,7 +187,8 @@ def _write_record(
 
 def versions() -> dict[str, str]:
     """Of this program and what it computes with."""
-    return {name: metadata.version(name) for name in ("knowscope-tui", "torch", "transformers", "safetensors")}
+    others = ("torch", "transformers", "safetensors")
+    return {"knowscope-tui": __version__, **{name: metadata.version(name) for name in others}}
 
 
 def file_of(path: Path, how: Placed) -> PlannedFile:
