@@ -106,7 +106,24 @@ def test_every_file_is_safe_before_the_folder_has_its_name(tmp_path: Path, disk:
     for path in (tmp_path, tmp_path / "made", partial / "own", partial / "linked", partial):
         assert disk.place("fsync", path) < renamed
     assert disk.place("fsync", partial) > disk.place("fsync", partial / "own")
-    assert disk.calls[renamed + 1 :] == [("fsync", target.parent)]
+    assert disk.calls[renamed + 1 :] == [("fsync", target), ("fsync", target.parent)]
+
+
+def test_the_lock_is_there_until_everything_is_safe_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is killed meanwhile leaves a folder that the next one knows for abandoned."""
+    fsync, seen = os.fsync, []
+
+    def killed_here(handle: int) -> None:
+        seen.extend((left / LOCK).exists() for left in tmp_path.glob(".x.*"))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", killed_here)
+    with beside(tmp_path / "x") as partial:
+        (partial / "own").write_bytes(b"own")
+    assert len(seen) >= 2
+    assert all(seen)
 
 
 @pytest.mark.usefixtures("umask")

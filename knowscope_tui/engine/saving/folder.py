@@ -55,7 +55,9 @@ def beside(target: Path) -> Iterator[Path]:
         with _locked(partial):
             yield partial
             _settle(partial)
+            (partial / LOCK).unlink()  # Who is killed with the lock gone leaves what nobody takes away for an hour.
             os.rename(partial, target)
+        sync(target)
         sync(target.parent)
     except (OSError, SafetensorError) as error:
         raise cannot_write(target, _as_os(error)) from None
@@ -65,7 +67,6 @@ def beside(target: Path) -> Iterator[Path]:
 
 def _settle(partial: Path) -> None:
     """The permissions of any other folder that is made here, and every byte on the disk."""
-    (partial / LOCK).unlink()
     probe = partial / ".probe"
     probe.mkdir()
     mode = probe.stat().st_mode & 0o7777
