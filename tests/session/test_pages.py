@@ -154,7 +154,7 @@ def test_the_card_and_the_page_say_how_it_was_made(saved: Path) -> None:
     source = str(record["edits"][0]["dictionaries"][0]["source"])
     assert source in audit(saved, saved.parent / "made").html.read_text()
     record["edits"][0]["dictionaries"] = [{"source": "gemma-scope-2b-pt-res/layer_1/width_16k/average_l0_2"}]
-    assert "--sae gemma-scope-2b-pt-res " in reproduce(record)
+    assert "--sae gemma-scope-2b-pt-res --width 16k --l0 2 " in reproduce(record)
 
 
 def test_several_edits_are_made_again_from_their_delta(saved: Path) -> None:

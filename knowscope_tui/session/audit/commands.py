@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -57,10 +58,14 @@ def _edit(record: Row, edit: Row, facts: str, *, out: bool) -> str:
 
 
 def _sae(edit: Row) -> list[str]:
-    """The releases that its features come from; a folder is its owner's affair."""
+    """The releases that its features come from, and which of them; a folder is its owner's affair."""
     sources = [str(one["source"]) for one in edit.get("dictionaries") or ()]
-    releases = dict.fromkeys(source.partition("/")[0] for source in sources if not source.startswith(("/", ".", "~")))
-    return [word for release in releases for word in ("--sae", release)]
+    named = [source for source in sources if not source.startswith(("/", ".", "~"))]
+    words = [word for release in dict.fromkeys(one.partition("/")[0] for one in named) for word in ("--sae", release)]
+    for option, pattern in (("--width", r"width_(\w+?)(?:/|$)"), ("--l0", r"average_l0_(\d+)")):
+        told = {found[1] for one in named if (found := re.search(pattern, one))}
+        words += [option, told.pop()] if len(told) == 1 else []
+    return words
 
 
 def verify(record: Row, folder: str) -> str:

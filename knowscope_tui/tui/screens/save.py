@@ -114,6 +114,7 @@ class SaveScreen(ModalScreen[bool]):
             case Stopped():
                 self._ended("Stopped; nothing was saved.", "$warning")
             case Failed():
+                self.query_one("#save-plan", Static).update("")
                 self._ended(visible(f"{event.what} {event.hint}".strip()), "$error")
 
     def _done(self, checkpoint: SavedCheckpoint) -> None:
