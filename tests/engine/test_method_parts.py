@@ -307,7 +307,7 @@ def test_what_is_put_aside_is_in_every_ring_and_nothing_learns_from_it(
 
     real = Task.watched
     monkeypatch.setattr(plan_module, "solve", spied)
-    monkeypatch.setattr(plan_module.Task, "watched", seen)
+    monkeypatch.setattr(Task, "watched", seen)
     plan_edit(lm, library, spec, whole)
     assert learned == [watch.rest, watch.rest]
 
@@ -346,8 +346,8 @@ def test_the_keeping_terms_keep(
 # --- limits ----------------------------------------------------------------------------------------------------------
 
 
-def a_point(tau2: float, p_answer: float, rings: dict[str, float], **more: float) -> FrontierPoint:
-    return FrontierPoint(tau2, 10, 1.0, p_answer, locality=0.99, delta_ppl=0.0, rings=rings, **more)
+def a_point(tau2: float, p_answer: float, rings: dict[str, float]) -> FrontierPoint:
+    return FrontierPoint(tau2, 10, 1.0, p_answer, locality=0.99, delta_ppl=0.0, rings=rings)
 
 
 def test_the_choice_moves_when_a_single_ring_suffers() -> None:
