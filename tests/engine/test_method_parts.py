@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -347,8 +346,8 @@ def test_the_keeping_terms_keep(
 # --- limits ----------------------------------------------------------------------------------------------------------
 
 
-def a_point(tau2: float, p_answer: float, rings: dict[str, float], **more: Any) -> FrontierPoint:
-    return FrontierPoint(tau2, 10, 1.0, p_answer, locality=0.99, delta_ppl=0.0, rings=rings, **more)
+def a_point(tau2: float, p_answer: float, rings: dict[str, float]) -> FrontierPoint:
+    return FrontierPoint(tau2, 10, 1.0, p_answer, locality=0.99, delta_ppl=0.0, rings=rings)
 
 
 def test_the_choice_moves_when_a_single_ring_suffers() -> None:
