@@ -30,7 +30,7 @@ def prepare(subject: Subject, _on_progress: OnProgress) -> Measure:
     """Raises `UsageError` where no resid_post dictionary is open."""
     if SiteKind.RESID_POST not in subject.library.kinds:
         raise UsageError(
-            "The ladder needs resid_post features, and no dictionary of these is open.", "Name one: --sae."
+            "The ladder needs resid_post features, and no dictionary of these is open.", "Name one with --sae."
         )
 
     def measure(key: str, _on_progress: OnProgress) -> list[Row]:
