@@ -9,8 +9,8 @@ from typing import Any
 
 from knowscope_tui.core.record import CARD, Row, public_name
 from knowscope_tui.session.audit.commands import reproduce
-from knowscope_tui.session.audit.markdown import escaped
 from knowscope_tui.session.audit.way_back import LIMITS
+from knowscope_tui.session.pages.markdown import escaped
 from knowscope_tui.text import count, signed_percent
 
 CARRIED = (

@@ -173,26 +173,29 @@ def _table(rows: Sequence[Row], names: Sequence[str]) -> Table:
 
 def _by_share(rows: Sequence[Row], names: Sequence[str]) -> Plot:
     """The mean activation over inputs of which so many prompts are related."""
+    shares = tuple(100.0 * count / SIZE for count in SHARES)
     series = []
     for name in names:
-        related, unrelated = (
-            mean_interval(_few(_values(rows, name, True))),
-            mean_interval(_few(_values(rows, name, False))),
-        )
-        ends = [
-            [(count * one + (SIZE - count) * other) / SIZE for count in SHARES]
-            for one, other in (
-                (related.value or 0.0, unrelated.value or 0.0),
-                (related.low or 0.0, unrelated.low or 0.0),
-                (related.high or 0.0, unrelated.high or 0.0),
+        related = mean_interval(_few(_values(rows, name, True)))
+        unrelated = mean_interval(_few(_values(rows, name, False)))
+        series.append(
+            Series(
+                name,
+                shares,
+                _mixed(related.value, unrelated.value),
+                _mixed(related.low, unrelated.low),
+                _mixed(related.high, unrelated.high),
             )
-        ]
-        shares = tuple(100.0 * count / SIZE for count in SHARES)
-        series.append(Series(name, shares, *(tuple(values) for values in ends)))
+        )
     return Plot(
         "shares", "Mean activation by the share of related prompts", PlotKind.LINES, "related prompts, %",
         "activation over the unit's largest", tuple(series),
     )  # fmt: skip
+
+
+def _mixed(related: float | None, unrelated: float | None) -> tuple[float, ...]:
+    """The mean over inputs with 0, 1, … `SIZE` related prompts."""
+    return tuple((count * (related or 0.0) + (SIZE - count) * (unrelated or 0.0)) / SIZE for count in SHARES)
 
 
 def _spread(rows: Sequence[Row], name: str) -> Plot:
