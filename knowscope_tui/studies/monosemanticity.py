@@ -3,11 +3,13 @@
 Of each fact the feature (resid_post) and the neuron with the largest attribution are watched at the last token of the
 fact's own phrasings (related) and of other facts' prompts (unrelated). An input is a handful of `SIZE` prompts of which
 0, 10, … 100 % are related; a unit that means one thing shows the more, the more of them are. Activations are divided by
-the unit's largest among all its prompts, so that units can be laid over one another.
+the unit's largest among all its prompts, with the sign that it has on the fact, so that units can be laid over one
+another.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -62,7 +64,7 @@ def prepare(subject: Subject, _on_progress: OnProgress) -> Measure:
         rows: list[Row] = []
         for name, unit in units.items():
             shown = _shown(subject, unit, [prompt for prompt, _related in prompts])
-            largest = max(map(abs, shown)) or 1.0
+            largest = math.copysign(max(map(abs, shown)) or 1.0, shown[0])
             rows += [
                 {
                     "fact": fact.id,
@@ -133,8 +135,8 @@ def findings(rows: Sequence[Row]) -> Findings:
         plots=(_by_share(rows, names), *(_spread(rows, name) for name in names)),
         claims=tuple(_claims(rows, names)),
         remarks=(
-            "Phrasings of one fact are no independent draws: the intervals of d are narrower than those of as many facts "
-            "would be. That of the difference is over facts.",
+            "Phrasings of one fact are no independent draws: the intervals of d are narrower than those of as many "
+            "facts would be. That of the difference is over facts.",
         ),
     )
 
