@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+
+from knowscope_tui.errors import UsageError
 
 APP = "knowscope-tui"
 
 
 def typed_path(text: str) -> Path:
-    """The path that a person typed, with `~` expanded; one of a user who does not exist stays as it is."""
-    return Path(os.path.expanduser(text))
+    """The path that a person typed, with `~` expanded; one of a user who does not exist stays as it is.
+
+    Raises `UsageError` for what the file system takes for no name: too long, or with a NUL in it.
+    """
+    path = Path(os.path.expanduser(text))
+    try:
+        os.lstat(path)
+    except ValueError:
+        raise UsageError("A path with a NUL in it names nothing.", "Type it again.") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UsageError(f"{_shortened(text)!r} is too long for a name.", "Choose a shorter one.") from None
+    return path
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def config_folder() -> Path:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.disk import Disk, recorded
+
 if TYPE_CHECKING:
     from knowscope_tui.core.facts import Fact
     from knowscope_tui.core.units import SiteKind
@@ -88,3 +90,9 @@ def demo_scope() -> Scope:
     import knowscope_tui
 
     return knowscope_tui.open(device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """What is made safe on the disk and renamed from here on."""
+    return recorded(monkeypatch)

@@ -10,20 +10,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from knowscope_tui.cli.options import Shared, Verb, shared
-from knowscope_tui.cli.words import facts_in, own_fact, share, share_or_auto, site_kind, unit, utf8
-from knowscope_tui.errors import SaveError, UsageError
+from knowscope_tui.cli.words import facts_in, own_fact, portion, share, share_or_auto, site_kind, some_text, unit, utf8
+from knowscope_tui.core.written import check_absent, check_target
+from knowscope_tui.errors import UsageError
 from knowscope_tui.paths import typed_path
 
 if TYPE_CHECKING:
     from knowscope_tui.core.edits import EditSpec
     from knowscope_tui.core.facts import Fact
     from knowscope_tui.core.proof import EditReport
+    from knowscope_tui.core.saved import SavedCheckpoint
     from knowscope_tui.session.editing import Wishes
     from knowscope_tui.session.scope import Scope
 
 METHODS = (
     "positions", "rows", "neurons", "projection", "random", "precise", "refined", "refined-random", "gradient",
 )  # fmt: skip
+
+DELTA_SUFFIX = ".delta.safetensors"
 
 EPILOG = """\b
 Examples:
@@ -44,7 +48,7 @@ The edit may use the edit_prompts; the paraphrases are only measured on."""
 @click.argument("facts", required=False, metavar="[FACTS.jsonl]")
 @click.option("--prompt", metavar="TEXT", type=utf8, help="A fact to erase, instead of a file or beside it.")
 @click.option("--answer", metavar="TEXT", type=utf8, help="What the model says after --prompt.")
-@click.option("--set", "target_new", metavar="TEXT", type=utf8, help="Write this answer instead of erasing.")
+@click.option("--set", "target_new", metavar="TEXT", type=some_text, help="Write this answer instead of erasing.")
 @click.option(
     "--method",
     type=click.Choice(METHODS),
@@ -69,14 +73,14 @@ The edit may use the edit_prompts; the paraphrases are only measured on."""
     type=share_or_auto,
     help="τ2, as a share of the largest value, or auto.  [default: the method's]",
 )
-@click.option("--min-rel", metavar="X", type=float, default=0.97, show_default=True, help="auto: least Rel.")
-@click.option("--max-ppl", metavar="X", type=float, default=0.01, show_default=True, help="auto: most ΔPPL.")
-@click.option("--min-loc", metavar="X", type=float, default=0.97, show_default=True, help="auto: least Loc.")
+@click.option("--min-rel", metavar="X", type=share, default=0.97, show_default=True, help="auto: least Rel.")
+@click.option("--max-ppl", metavar="X", type=share, default=0.01, show_default=True, help="auto: most ΔPPL.")
+@click.option("--min-loc", metavar="X", type=share, default=0.97, show_default=True, help="auto: least Loc.")
 @click.option(
     "--budget",
     metavar="X",
-    type=share,
-    default=0.01,
+    type=portion,
+    default="0.01",
     show_default=True,
     help="refined: share of all weights to change.",
 )
@@ -94,13 +98,14 @@ The edit may use the edit_prompts; the paraphrases are only measured on."""
 @click.option("--push-to-hub", metavar="REPO", help="Upload what was saved to this hub repository.")
 @click.option("--dry-run", is_flag=True, help="Measure only.")
 @shared
-def edit(options: Shared, /, **given: Any) -> None:
+def edit(options: Shared, /, **given: Any) -> int:
     """Edit facts in the model's weights and measure what that did: the facts of a file, or one typed here."""
     target = _target(given["out"], given["dry_run"])
     facts = (facts_in(given["facts"]) if given["facts"] else []) + own_fact(given["prompt"], given["answer"])
     if not facts:
         raise UsageError("No fact was named.", 'Give a fact file, or --prompt "…" --answer "…".')
-    if given["push_to_hub"] and (target is None or _is_delta(target)):
+    repo = given["push_to_hub"]
+    if repo and (target is None or _is_delta(target)):
         raise UsageError("--push-to-hub uploads a saved folder.", "Name the folder with --out.")
     kept = facts_in(given["neighbors"]) if given["neighbors"] else None
     retain = facts_in(given["retain"]) if given["retain"] else None
@@ -108,6 +113,11 @@ def edit(options: Shared, /, **given: Any) -> None:
     from knowscope_tui.cli.progress import progress
 
     with progress(as_json=options.json) as tell:
+        if repo:
+            tell("Checking the upload", None)
+            from knowscope_tui.session.pushing import check_push
+
+            check_push(repo)
         scope = options.open(tell)
         from knowscope_tui.core.proof import LeakOptions
         from knowscope_tui.core.saved import SaveOptions
@@ -126,7 +136,7 @@ def edit(options: Shared, /, **given: Any) -> None:
         if target is not None and _is_delta(target):
             delta = scope.save_delta(target)
         elif target is not None:
-            save_options = SaveOptions(given["include_facts"], not given["copy"], given["push_to_hub"])
+            save_options = SaveOptions(given["include_facts"], not given["copy"], repo)
             saved = scope.save(target, save_options, tell)
     for sentence in _remarks(report, unsaved=target is None and not given["dry_run"]):
         output.note(sentence)
@@ -139,7 +149,7 @@ def edit(options: Shared, /, **given: Any) -> None:
         row["saved"] = saved_json(saved) if saved else None
         row["delta"] = delta_json(delta) if delta else None
         output.write_json(row)
-        return
+        return _exit_code(saved)
     from knowscope_tui.cli.render_edit import show_delta, show_report, show_saved
 
     out_console = output.console()
@@ -148,6 +158,12 @@ def edit(options: Shared, /, **given: Any) -> None:
         show_saved(out_console, saved)
     if delta is not None:
         show_delta(out_console, delta)
+    return _exit_code(saved)
+
+
+def _exit_code(saved: SavedCheckpoint | None) -> int:
+    """1 where an upload that was asked for did not happen."""
+    return int(saved is not None and bool(saved.not_pushed))
 
 
 def _carried_out(scope: Scope, spec: EditSpec, wishes: Wishes, *, shown: bool) -> EditReport:
@@ -170,7 +186,7 @@ def _spec(facts: tuple[Fact, ...], retain: list[Fact] | None, given: Mapping[str
     from knowscope_tui.core.edits import EditSpec, Limits, Method
 
     if given["target_new"]:
-        facts = tuple(replace(fact, target_new=given["target_new"].strip()) for fact in facts)
+        facts = tuple(replace(fact, target_new=given["target_new"]) for fact in facts)
     auto = given["tau2"] == "auto"
     return EditSpec(
         facts,
@@ -188,7 +204,7 @@ def _spec(facts: tuple[Fact, ...], retain: list[Fact] | None, given: Mapping[str
 
 
 def _is_delta(target: Path) -> bool:
-    return target.name.endswith(".safetensors")
+    return target.name.endswith(DELTA_SUFFIX)
 
 
 def _remarks(report: EditReport, *, unsaved: bool) -> Iterator[str]:
@@ -219,8 +235,15 @@ def _target(out: str | None, dry_run: bool) -> Path | None:
     if dry_run:
         raise UsageError("--dry-run saves nothing.", "Leave out --dry-run or --out.")
     target = typed_path(out)
-    if target.exists() or target.is_symlink():
-        raise SaveError(f"{str(target)!r} already exists.", "Choose a folder that does not exist.")
+    if _is_delta(target):
+        check_target(target)
+    elif target.suffix == ".safetensors":
+        raise UsageError(
+            f"{target.name!r} is neither a folder nor an edit by itself.",
+            f"Name a folder, or {target.stem}{DELTA_SUFFIX}.",
+        )
+    else:
+        check_absent(target, "folder")
     return target
 
 

@@ -27,6 +27,7 @@ VERBS = {
     "revert": "Take a saved edit back, bit for bit.",
     "diff": "Say how two edits or checkpoints differ.",
     "merge": "Merge several edits of one base.",
+    "push": "Upload a saved checkpoint to the hub.",
     "report": "Write a page about a saved checkpoint for an auditor.",
     "saes": "Browse, search and pull published dictionaries.",
     "cache": "List, check and prune the converted dictionaries.",

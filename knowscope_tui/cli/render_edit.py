@@ -45,6 +45,8 @@ def show_saved(console: Console, saved: SavedCheckpoint) -> None:
     console.print(Text(f"Load it: {visible(saved.load_command)}"), soft_wrap=True)
     if saved.pushed_to:
         console.print(Text(f"Uploaded to {visible(saved.pushed_to)}"), soft_wrap=True)
+    if saved.not_pushed:
+        console.print(Text(f"✗ {visible(saved.not_pushed)}", style="red"), soft_wrap=True)
 
 
 def say_saved(saved: SavedCheckpoint, *, as_json: bool) -> None:
@@ -97,7 +99,12 @@ def show_verification(console: Console, report: VerifyReport) -> None:
     for problem in report.problems:
         console.print(Text(f"✗ {visible(problem)}", style="red"))
     if report.claims and all(claim.agrees for claim in report.claims):
-        console.print(Text(f"✓ All {len(report.claims)} figures it claims were measured again.", "green"))
+        told = "All" if not report.skipped else "The other"
+        console.print(Text(f"✓ {told} {len(report.claims)} figures it claims were measured again.", "green"))
+    if report.skipped:
+        console.print(Text(f"– Left out: {', '.join(report.skipped)}.", "yellow"))
+    if report.unchecked:
+        console.print(Text(f"– Not checked: {', '.join(report.unchecked)}.", QUIET))
     for claim in report.claims:
         if not claim.agrees:
             console.print(

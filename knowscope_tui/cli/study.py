@@ -52,7 +52,12 @@ that was stopped goes on where it was with the same command."""
 @click.option("--ray", metavar="WHERE", help="Spread facts over a Ray cluster: local, auto, or HOST:PORT.")
 @click.option("--workers", metavar="N", type=click.IntRange(min=1), help="With --ray.  [default: as many as fit]")
 @click.option(
-    "--gpu-share", metavar="SHARE", type=words.part, default="1", show_default=True, help="Of a GPU, for each worker."
+    "--gpu-share",
+    metavar="SHARE",
+    type=words.portion,
+    default="1",
+    show_default=True,
+    help="Of a GPU, for each worker.",
 )
 @click.option("--restart", is_flag=True, help="Throw away what an earlier run in DIR measured.")
 @shared

@@ -66,12 +66,20 @@ def share(text: str) -> float:
     return number
 
 
-def part(text: str) -> float:
-    """A number above 0, up to 1."""
-    number = finite(text)
+def portion(text: str) -> float:
+    """A share above 0 and up to 1; 1% is understood."""
+    number = finite(text.removesuffix("%"))
+    number = number / 100 if number is not None and text.endswith("%") else number
     if number is None or not 0 < number <= 1:
-        raise click.BadParameter(f"{text!r} is no number above 0, up to 1.")
+        raise click.BadParameter(f"{text!r} is no share above 0 and up to 1 (as in 0.01).")
     return number
+
+
+def some_text(text: str) -> str:
+    """Words that are not empty; bytes that are no UTF-8 are refused."""
+    if not utf8(text).strip():
+        raise click.BadParameter("it is empty.")
+    return text.strip()
 
 
 def finite(text: str) -> float | None:

@@ -212,6 +212,8 @@ def verify_json(report: VerifyReport, names: FactNames) -> Json:
         "parameters": parameters_json(report.parameters),
         "intact": report.intact,
         "problems": list(report.problems),
+        "skipped": list(report.skipped),
+        "unchecked": list(report.unchecked),
         "claims": [
             {"name": claim.name, "claimed": claim.claimed, "measured": claim.measured, "agrees": claim.agrees}
             for claim in report.claims
@@ -229,6 +231,7 @@ def saved_json(saved: SavedCheckpoint) -> Json:
         "parameters": list(saved.parameters),
         "files": [{"name": file.name, "placed": file.placed.value, "bytes": file.bytes} for file in saved.files],
         "pushed_to": saved.pushed_to,
+        "not_pushed": saved.not_pushed or None,
     }
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.rings import worst_of
 from knowscope_tui.core.units import SiteKind, Unit
-from knowscope_tui.errors import EditError
+from knowscope_tui.errors import EditError, UsageError
 
 
 class Method(str, Enum):
@@ -27,6 +28,20 @@ class Method(str, Enum):
     def writes(self) -> bool:
         """Whether the method can write a new answer; the others can only take one away."""
         return self in (Method.PRECISE, Method.REFINED, Method.REFINED_RANDOM, Method.GRADIENT)
+
+    @property
+    def solves(self) -> bool:
+        """Whether the method works out what the units write on the facts, and takes that out in closed form."""
+        return self in (Method.PRECISE, Method.REFINED)
+
+    @classmethod
+    def parse(cls, text: str) -> Method:
+        """The method that `text` names. Raises `UsageError` with the list of methods."""
+        try:
+            return cls(text)
+        except ValueError:
+            methods = ", ".join(method.value for method in cls)
+            raise UsageError(f"There is no method called {text!r}.", f"Use one of: {methods}.") from None
 
     @property
     def has_budget(self) -> bool:
@@ -61,15 +76,30 @@ class Limits:
     max_delta_ppl: float = 0.01
     min_locality: float = 0.97
 
+    def met_by(self, reliability: float | None, worst: float | None, delta_ppl: float | None) -> bool:
+        """Whether figures are within the limits; `worst` is the locality of the ring that suffers most.
+
+        Damage that was not measured, None, breaks no limit where other damage was. An edit of which only the erasure
+        is known, or not even that, meets nothing.
+        """
+        if reliability is None or (worst is None and delta_ppl is None):
+            return False
+        return (
+            reliability >= self.min_reliability
+            and (worst is None or worst >= self.min_locality)
+            and (delta_ppl is None or delta_ppl <= self.max_delta_ppl)
+        )
+
 
 @dataclass(frozen=True)
 class EditSpec:
     """A FeatureEdit or a baseline, before it is planned.
 
-    For every fact the `top` units at `site` by attribution are used, or exactly `units` when some are named. `tau2` is
-    the threshold τ2 as a share of the largest value; None is the method's default; with `auto` it is looked for.
-    `retain` are facts that the edit must keep, None those the program knows besides. `budget` is the share of the
-    model's weights that `refined` may change. A fact with a `target_new` is updated, one without is erased.
+    For every fact the `top` units at `site` by attribution are used (`precise` and `refined` look at the highest such
+    site alone), or exactly `units` when some are named. `tau2` is the threshold τ2 as a share of the largest value,
+    None the method's default; with `auto` it is looked for. `retain` are facts that the edit must keep, None those the
+    program knows besides. `budget` is the share of the model's weights that `refined` may change. A fact with a
+    `target_new` is updated, one without is erased.
     """
 
     facts: tuple[Fact, ...]
@@ -130,21 +160,22 @@ class FrontierPoint:
     tau2: float
     positions: int
     reliability: float
-    """Share of prompts and edit prompts whose answer is gone."""
+    """Share of the prompts and edit prompts known before whose answer is gone."""
     p_answer: float
-    """Mean P(answer) over them; a share hides near misses."""
-    locality: float
-    """Share of the retained facts that are kept."""
-    delta_ppl: float
+    """Mean P(answer) over all prompts and edit prompts; a share hides near misses."""
+    locality: float | None
+    """Share of the retained facts known before that are kept; None where there are none."""
+    delta_ppl: float | None
+    """None where no text was measured."""
     rings: dict[str, float] = field(default_factory=dict)
     """Locality by ring."""
     meets: bool = False
     """Whether it is within the limits."""
 
     @property
-    def worst(self) -> float:
-        """Locality in the ring that suffers most: among hundreds of unrelated facts the near ones would not show."""
-        return min(self.rings.values(), default=self.locality)
+    def worst(self) -> float | None:
+        """Locality in the ring that suffers most."""
+        return worst_of(self.rings, self.locality)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -63,6 +64,17 @@ class Fact:
         return cls(
             **texts, edit_prompts=tuple(row.get("edit_prompts", ())), paraphrases=tuple(row.get("paraphrases", ()))
         )
+
+
+def distinct(facts: Iterable[Fact]) -> tuple[Fact, ...]:
+    """`facts`, each once, in the order in which they come first."""
+    return tuple(dict.fromkeys(facts))
+
+
+def seeded(fact: Fact, seed: int) -> int:
+    """A seed of this fact's own under `seed`: the same wherever in a list it stands, on every machine."""
+    told = json.dumps([seed, fact.prompt, fact.answer], ensure_ascii=False)
+    return int.from_bytes(hashlib.sha256(told.encode("utf-8", "surrogatepass")).digest()[:8], "big") >> 1
 
 
 def read_facts(path: Path) -> list[Fact]:

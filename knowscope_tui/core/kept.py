@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.facts import Fact, distinct, seeded
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,13 @@ def split(
 ) -> Kept:
     """Who is retained and who held out of the facts `among`, none of them edited.
 
-    With neither named, every relation is dealt out in two halves by a seeded draw. What one of the two names, the other
-    does not get; facts named for both are held out.
+    With neither named, every relation is dealt out in two halves by a seeded draw, the same whatever is edited.
+    What one of the two names, the other does not get; facts named for both are held out.
     """
     gone = {_key(fact) for fact in edited}
     if retain is None and neighbors is None:
-        return _halves([fact for fact in among if _key(fact) not in gone], seed)
+        halves = _halves(among, seed)
+        return Kept(tuple(_without(halves.retained, gone)), tuple(_without(halves.held, gone)))
     held_out = _without(among if neighbors is None else neighbors, gone)
     if retain is None:
         return Kept(tuple(_without(among, gone | {_key(fact) for fact in held_out})), tuple(held_out))
@@ -41,14 +41,32 @@ def split(
     return Kept(tuple(_without(retain, gone | {_key(fact) for fact in held_out})), tuple(held_out))
 
 
+@dataclass(frozen=True)
+class Told:
+    """What one edit was told to keep: the facts that were named, or the half that `seed` deals out."""
+
+    retain: tuple[Fact, ...] | None = None
+    seed: int = 0
+
+
+def kept_by_all(
+    edited: Sequence[Fact], among: Sequence[Fact], told: Sequence[Told], neighbors: Sequence[Fact] | None = None
+) -> Kept:
+    """Who is retained and who held out when several edits are judged together: what any of them was told to keep is
+    retained, and judges none of them."""
+    each = [split(edited, among, retain=one.retain, neighbors=neighbors, seed=one.seed) for one in told or [Told()]]
+    retained = distinct(fact for one in each for fact in one.retained)
+    return Kept(retained, tuple(_without(each[-1].held, {_key(fact) for fact in retained})))
+
+
 def _halves(facts: Sequence[Fact], seed: int) -> Kept:
     by_relation: dict[str, list[Fact]] = {}
     for fact in facts:
         by_relation.setdefault(fact.relation, []).append(fact)
-    rng = random.Random(seed)
     retained: set[tuple[str, str]] = set()
     for relation in by_relation.values():
-        retained.update(_key(fact) for fact in rng.sample(relation, len(relation) // 2))
+        dealt = sorted(distinct(relation), key=lambda fact: seeded(fact, seed))
+        retained.update(_key(fact) for fact in dealt[: len(dealt) // 2])
     return Kept(
         tuple(fact for fact in facts if _key(fact) in retained),
         tuple(fact for fact in facts if _key(fact) not in retained),

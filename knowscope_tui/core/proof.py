@@ -170,6 +170,10 @@ class VerifyReport:
     claims: tuple[Claim, ...]
     problems: tuple[str, ...]
     """What is not as recorded, a sentence each: empty for an intact checkpoint whose claims hold."""
+    skipped: tuple[str, ...] = ()
+    """Claims that were left out on request."""
+    unchecked: tuple[str, ...] = ()
+    """What the record says besides and no measurement of the folder can confirm."""
 
     @property
     def intact(self) -> bool:

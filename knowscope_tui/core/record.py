@@ -15,7 +15,7 @@ Row = Mapping[str, Any]
 RECORD, DELTA, CARD = "knowscope_edit.json", "knowscope_delta.safetensors", "README.md"
 """The files that a save adds to a model folder: what was done and measured, the way back, the model card."""
 
-FORMAT = 2
+FORMAT = 3
 """Of the record."""
 
 

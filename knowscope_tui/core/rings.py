@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from knowscope_tui.core.facts import Fact
@@ -27,3 +27,11 @@ def rings_of(values: Iterable[tuple[Fact, Value]], edited: Sequence[Fact]) -> di
     for fact, value in values:
         by_ring[ring_of(fact, edited)].append(value)
     return {ring: found for ring, found in by_ring.items() if found}
+
+
+def worst_of(rings: Mapping[str, float], overall: float | None) -> float | None:
+    """Locality in the ring that suffers most: among hundreds of unrelated facts the near ones would not show.
+
+    `overall` where nothing is known by ring; None where nothing was measured.
+    """
+    return min(rings.values(), default=overall)

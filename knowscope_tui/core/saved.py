@@ -70,6 +70,8 @@ class SavedCheckpoint:
     files: tuple[PlannedFile, ...] = ()
     pushed_to: str | None = None
     """Address of the hub repository it was uploaded to."""
+    not_pushed: str = ""
+    """Why the upload that was asked for did not happen, and what to do; the folder is whole all the same."""
 
     @property
     def written_bytes(self) -> int:

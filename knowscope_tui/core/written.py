@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,31 +15,41 @@ from knowscope_tui.errors import SaveError
 
 PARTIAL = ".partial"
 
+A_DAY = 86_400
+"""Seconds after which an unfinished file that nobody has written to is taken for what a killed process left."""
+
 
 def check_target(target: Path) -> None:
     """Raises `SaveError` for a file that exists, or whose folder does not or cannot be written to."""
-    try:
-        exists = target.exists() or target.is_symlink()
-    except OSError as error:
-        raise cannot_write(target, error) from None
+    check_absent(target, "file")
     folder = target.parent
-    if exists:
-        raise SaveError(f"{str(target)!r} already exists.", "Choose a file that does not exist.")
     if not folder.is_dir():
         raise SaveError(f"There is no folder {str(folder)!r}.", "Make it, or choose another.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise cannot_write(target, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
+def check_absent(target: Path, what: str) -> None:
+    """Raises `SaveError` where something is called `target` already, or nothing could be; `what` it was to be."""
+    try:
+        exists = target.exists() or target.is_symlink()
+    except OSError as error:
+        raise cannot_write(target, error) from None
+    if exists:
+        raise SaveError(f"{str(target)!r} already exists.", f"Choose a {what} that does not exist.")
+
+
 @contextmanager
 def written_beside(target: Path) -> Iterator[BinaryIO]:
     """A file that becomes `target` when the block ends well, and vanishes when it does not. Raises `SaveError`.
 
-    Every `OSError` in the block is taken for one of writing: what the block reads has to say otherwise by itself.
+    Of several writers each has a file of its own, and the last one that ends well stays. Every `OSError` in the block
+    is taken for one of writing: what the block reads has to say otherwise by itself.
     """
-    partial = target.with_name(f".{target.name}{PARTIAL}")
+    _sweep(target)
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
-        with partial.open("wb") as file:
+        with partial.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -48,6 +60,28 @@ def written_beside(target: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def _sweep(target: Path) -> None:
+    """Takes away what killed processes left of earlier writes of `target`."""
+    with suppress(OSError):
+        for left in partials(target):
+            if left.is_file() and not left.is_symlink() and time.time() - left.stat().st_mtime > A_DAY:
+                left.unlink(missing_ok=True)
+
+
+def partials(target: Path) -> Iterator[Path]:
+    """Unfinished files and folders that were to become `target`."""
+    name = "".join(f"[{sign}]" if sign in "*?[" else sign for sign in target.name)
+    return target.parent.glob(f".{name}.*{PARTIAL}")
+
+
+def make_folder(folder: Path) -> None:
+    """Makes `folder` and the parents it lacks, and their names safe on the disk. Raises `OSError`."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        sync(path.parent)
 
 
 def cannot_write(target: Path, error: OSError) -> SaveError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from torch import Tensor
 _BLOCK = 1 << 22
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    return _read_into(hashlib.sha256(), path)
+def sha256(path: Path, stopped: Callable[[], bool] = lambda: False) -> str:
+    """The SHA-256 of a file, in hexadecimal; of what was read of it where `stopped` says so between two blocks."""
+    return _read_into(hashlib.sha256(), path, stopped)
 
 
 def git_hash(path: Path) -> str:
@@ -34,8 +35,8 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
     return memoryview(data)
 
 
-def _read_into(digest: Any, path: Path) -> str:
+def _read_into(digest: Any, path: Path, stopped: Callable[[], bool] = lambda: False) -> str:
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
+        while not stopped() and (block := file.read(_BLOCK)):
             digest.update(block)
     return str(digest.hexdigest())

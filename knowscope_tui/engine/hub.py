@@ -18,8 +18,13 @@ from knowscope_tui.engine.hashes import git_hash, sha256
 from knowscope_tui.engine.hub_errors import OutOfReach, said
 from knowscope_tui.errors import HubError
 
-MODEL_FILES = ("*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja")
-"""What a model is made of; weights as pickles, in other forms and for other frameworks are left where they are."""
+MODEL_FILES = (
+    *("*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja"),
+    *("LICENSE*", "NOTICE*", "USE_POLICY*", "README.md"),
+)
+"""What a model is made of, and the licence that travels with it.
+
+Weights as pickles, in other forms and for other frameworks are left where they are."""
 
 
 @dataclass(frozen=True)

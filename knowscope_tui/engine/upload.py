@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.core.record import DELTA, RECORD, public_name
-from knowscope_tui.engine.deltas.files import Delta, as_bytes
+from knowscope_tui.engine.deltas.files import as_bytes
+from knowscope_tui.engine.deltas.parts import Delta
 from knowscope_tui.engine.hub import is_offline
 from knowscope_tui.engine.saving.saved import Saved, read
 from knowscope_tui.engine.upload_errors import bad_name, no_token, offline, said_uploading
@@ -73,7 +74,9 @@ def push(folder: Path, repo: str, *, private: bool = True, on_progress: OnProgre
             done += addition.upload_info.size
     stale = [CommitOperationDelete(name) for name in present if name.endswith(_WEIGHTS) and name not in files]
     on_progress("Making the commit", 1.0)
-    with said_uploading(repo, cut=f"The commit may or may not have arrived: look at {address}, and push again if not."):
+    with said_uploading(
+        repo, cut=f"The commit may or may not have arrived: look at {address}, and upload it again if not."
+    ):
         api.create_commit(
             repo,
             [*additions, *stale],

@@ -9,7 +9,7 @@ from typing import Any
 from knowscope_tui.engine.hub_errors import OutOfReach, chain, is_network, reason
 from knowscope_tui.errors import HubError, KnowscopeError
 
-AGAIN = "Nothing of it is visible there; check the network and push again."
+AGAIN = "Nothing of it is visible there; check the network and upload it again."
 
 
 @contextmanager
@@ -56,12 +56,12 @@ def _refused(status: int, cause: Any, repo: str, cut: str) -> HubError:
     if status == 404:
         return HubError(f"The hub knows no place for {repo}.", "Check the owner's spelling.")
     if status == 412:
-        return HubError(f"{repo} changed while it was written to.", "Look at what is there, and push again.")
+        return HubError(f"{repo} changed while it was written to.", "Look at what is there, and upload it again.")
     if status == 429:
-        return HubError("The hub asks for fewer requests.", "Wait some minutes, then push again.")
+        return HubError("The hub asks for fewer requests.", "Wait some minutes, then upload it again.")
     if status >= 500:
         return OutOfReach(f"The hub has trouble of its own (error {status}).", cut)
-    return HubError(f"The hub refuses {repo}: {told}.", "The folder on this machine is whole; push it again.")
+    return HubError(f"The hub refuses {repo}: {told}.", "The folder on this machine is whole; upload it again.")
 
 
 def _limited(told: str, repo: str) -> HubError | None:
@@ -71,7 +71,7 @@ def _limited(told: str, repo: str) -> HubError | None:
         return None
     return HubError(
         f"There is no room for {repo}: the account's storage limit is reached.",
-        "Free some on the hub, or push to another owner.",
+        "Free some on the hub, or upload to another owner.",
     )
 
 

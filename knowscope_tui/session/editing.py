@@ -9,12 +9,15 @@ from pathlib import Path
 
 from knowscope_tui.core.edits import EditPlan, EditSpec, Frontier, JournalEntry, JournalState, Method
 from knowscope_tui.core.fact_names import FactNames
-from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.facts import Fact, distinct
+from knowscope_tui.core.kept import Kept, Told, kept_by_all, split
 from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.core.proof import Control, EditReport, LeakOptions, LeakResult, Proof
+from knowscope_tui.core.units import Family, Site, Unit
 from knowscope_tui.demo import corpus
 from knowscope_tui.engine.deltas import files as delta_files
 from knowscope_tui.engine.deltas.change import Change, SparseChange
+from knowscope_tui.engine.fingerprint import dictionary_fingerprint
 from knowscope_tui.engine.journal import Entry, Journal
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.methods.material import Material
@@ -23,8 +26,8 @@ from knowscope_tui.engine.methods.zeroing import random_like
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.proof import evaluate
 from knowscope_tui.engine.proof.leaks import LeakBaseline, leak_tests
+from knowscope_tui.errors import UsageError
 from knowscope_tui.session.diary import Diary
-from knowscope_tui.core.kept import Kept, split
 
 RETAINED_TEXTS = 1000
 """General sentences that an edit is told to keep; ΔPPL is measured on others."""
@@ -47,6 +50,18 @@ class Wishes:
 
 
 @dataclass(frozen=True)
+class DictionaryUsed:
+    """A dictionary whose features an edit was made from."""
+
+    site: Site
+    source: str
+    """Its folder, or release and id."""
+    features: int
+    fingerprint: str
+    """Of its biases and thresholds, see `engine.fingerprint`."""
+
+
+@dataclass(frozen=True)
 class Applied:
     """An edit of the journal, with what it was made from; no report for one that came from a delta file."""
 
@@ -56,6 +71,7 @@ class Applied:
     report: EditReport | None = None
     wishes: Wishes = Wishes()
     source: str = ""
+    dictionaries: tuple[DictionaryUsed, ...] = ()
 
 
 class Edits:
@@ -90,6 +106,17 @@ class Edits:
     def applied(self) -> list[tuple[int, Applied]]:
         """The edits that are on, by number, in order."""
         return [(number, self._applied[number]) for number in self._in_force()]
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """What the edits that are on were made for, each fact once."""
+        return distinct(fact for _number, one in self.applied for fact in one.facts)
+
+    @property
+    def told(self) -> list[Told]:
+        """What each of the edits that are on was told to keep; an edit from a delta file does not say."""
+        specs = [one.report.plan.spec for _number, one in self.applied if one.report]
+        return [Told(spec.retain, spec.seed) for spec in specs]
 
     def total(self) -> list[Change]:
         """All edits that are on as one."""
@@ -130,6 +157,7 @@ class Edits:
 
     def carry_out(self, library: Library, spec: EditSpec, wishes: Wishes) -> EditReport:
         """Applies `spec` and measures it; when cancelled or failing, the model is as it was."""
+        spec = replace(spec, facts=distinct(spec.facts))
         kept = self._split(spec, wishes)
         planned = self._planned(library, spec, kept, wishes)
         tell = wishes.on_progress
@@ -137,8 +165,7 @@ class Edits:
         before = self._snapshot(spec.facts, kept)
         baseline = None
         if wishes.leaks is not None:
-            tell("Asking for leaks before", None)
-            baseline = LeakBaseline.take(self._lm, spec.facts, kept.held, wishes.leaks)
+            baseline = LeakBaseline.take(self._lm, spec.facts, kept.held, wishes.leaks, tell)
         control = self._control(library, spec, planned, kept, before, wishes)
         number = self._journal.apply(planned.changes)
         try:
@@ -157,7 +184,8 @@ class Edits:
             return report
         report = replace(report, number=number)
         names = tuple(self.names.name(fact) for fact in spec.facts)
-        self._applied[number] = Applied(spec.facts, names, spec.method.value, report, wishes)
+        used = _used(library, planned.plan.units)
+        self._applied[number] = Applied(spec.facts, names, spec.method.value, report, wishes, dictionaries=used)
         self._note("applied", number)
         return report
 
@@ -174,25 +202,23 @@ class Edits:
 
     def prove_all(self, wishes: Wishes) -> Proof:
         """What all edits that are on do together, against the base."""
-        numbers = self._in_force()
-        facts = tuple(dict.fromkeys(fact for number in numbers for fact in self._applied[number].facts))
+        numbers, facts = self._in_force(), self.facts
         only = self._applied[numbers[0]].report if len(numbers) == 1 else None
         if only is not None and only.number == 1:
             return only.proof
-        last = self._applied[numbers[-1]].report
-        spec = EditSpec(facts) if last is None else replace(last.plan.spec, facts=facts)
-        kept = self._split(spec, wishes)
+        kept = kept_by_all(facts, self._among, self.told, wishes.neighbors)
         after = self._snapshot(facts, kept)
-        for number in reversed(numbers):
-            self._journal.switch(number, on=False)
+        baseline = None
         try:
+            for number in reversed(numbers):
+                self._journal.switch(number, on=False)
             before = self._snapshot(facts, kept)
-            baseline = None
             if wishes.leaks is not None:
-                baseline = LeakBaseline.take(self._lm, facts, kept.held, wishes.leaks)
+                baseline = LeakBaseline.take(self._lm, facts, kept.held, wishes.leaks, wishes.on_progress)
         finally:
             for number in numbers:
-                self._journal.switch(number, on=True)
+                if number not in self._in_force():
+                    self._journal.switch(number, on=True)
         proof = evaluate.prove(before, after)
         return proof if baseline is None else replace(proof, leaks=self._leaks(baseline, wishes))
 
@@ -218,7 +244,12 @@ class Edits:
         return [(number, applied.facts) for number, applied in self.applied]
 
     def _split(self, spec: EditSpec, wishes: Wishes) -> Kept:
-        return split(spec.facts, self._among, retain=spec.retain, neighbors=wishes.neighbors, seed=spec.seed)
+        kept = split(spec.facts, self._among, retain=spec.retain, neighbors=wishes.neighbors, seed=spec.seed)
+        if spec.retain and not kept.retained:
+            raise UsageError(
+                "Every fact that the edit is told to keep is edited, or judges it.", "Name others with --retain."
+            )
+        return kept
 
     def _material(self, kept: Kept) -> Material:
         return Material(kept.retained, corpus.training_texts()[:RETAINED_TEXTS])
@@ -276,3 +307,10 @@ class Edits:
             found.append(result)
             wishes.on_leak(result, len(found), LeakBaseline.TESTS)
         return tuple(found)
+
+
+def _used(library: Library, units: Sequence[Unit]) -> tuple[DictionaryUsed, ...]:
+    """The dictionaries that features among `units` belong to."""
+    sites = sorted({unit.site for unit in units if unit.family is Family.FEATURE})
+    of = [(site, library.at(site)) for site in sites]
+    return tuple(DictionaryUsed(site, one.source, one.d_sae, dictionary_fingerprint(one)) for site, one in of)

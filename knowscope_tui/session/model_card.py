@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from knowscope_tui.core.record import Row
+from knowscope_tui.core.record import CARD, Row, public_name
+from knowscope_tui.session.audit.commands import reproduce
 from knowscope_tui.session.audit.way_back import LIMITS
-from knowscope_tui.text import count, plain_table, signed_percent
+from knowscope_tui.session.pages.markdown import escaped
+from knowscope_tui.text import count, signed_percent
 
 CARRIED = (
     "license",
@@ -37,33 +41,49 @@ def model_card(record: Row, base_card: str | None) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def card_in(folder: Path) -> str | None:
+    """The model card in a model folder, if there is one."""
+    card = folder / CARD
+    return card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None
+
+
+def licence_of(base_card: str | None) -> dict[str, Any]:
+    """What a base's card says of its licence."""
+    return {key: value for key, value in _carried(base_card).items() if key.startswith("license")}
+
+
+def _carried(base_card: str | None) -> dict[str, Any]:
+    from huggingface_hub import ModelCard
+
+    if not base_card:
+        return {}
+    try:
+        data: Mapping[str, Any] = vars(ModelCard(base_card).data)
+    except (ValueError, TypeError):  # A card whose front matter is no YAML carries nothing over.
+        return {}
+    return {key: data[key] for key in CARRIED if data.get(key)}
+
+
 def _front_matter(record: Row, base_card: str | None) -> str:
     """YAML that the hub reads, between its two lines."""
-    from huggingface_hub import ModelCard, ModelCardData
+    from huggingface_hub import ModelCardData
 
-    carried: dict[str, Any] = {}
-    if base_card:
-        try:
-            data = dict(vars(ModelCard(base_card).data))
-        except (ValueError, TypeError):  # A card whose front matter is no YAML carries nothing over.
-            data = {}
-        carried = {key: data[key] for key in CARRIED if data.get(key)}
+    from_delta = (record.get("delta") or {}).get("license")
+    carried = {**(from_delta if isinstance(from_delta, dict) else {}), **_carried(base_card)}
     name = str(record["base_name"])
-    known = "/" in name and not name.startswith(("/", ".", "~"))
-    if known:
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         carried |= {"base_model": name, "base_model_relation": "finetune"}
     card = ModelCardData(library_name="transformers", tags=["knowscope-tui", "model-editing"], **carried)
     return f"---\n{card.to_yaml()}\n---"
 
 
 def _opening(record: Row, edits: Sequence[Row]) -> str:
-    base = record["base_name"]
-    base = base if "/" not in base or not str(base).startswith("/") else base.rsplit("/", 1)[-1]
-    facts = [name for edit in edits for name in edit.get("edited", ())]
+    base = escaped(public_name(record))
+    facts = list(dict.fromkeys(str(name) for edit in edits for name in edit.get("edited", ())))
     lines = [
         f"# {base}, edited",
         "",
-        f"`{base}` with {count(len(facts), 'fact')} edited in its weights by knowscope-tui. "
+        f"{base} with {count(len(facts), 'fact')} edited in its weights by knowscope-tui. "
         "Every other tensor has the base's bits; the folder loads as any model of its kind does.",
         "",
         "| edit | method | facts | positions changed | share of the weights |",
@@ -75,14 +95,17 @@ def _opening(record: Row, edits: Sequence[Row]) -> str:
             f"| {number} | {_method(edit)} | {len(edit.get('edited', ()))} | {edit.get('positions', 0):,} "
             f"| {'–' if share is None else f'{share:.3%}'} |"
         )
-    named = ", ".join(f"`{name}`" for name in facts)
+    named = ", ".join(map(escaped, facts))
     lines += ["", f"Facts, by id or salted hash: {named or 'none named'}."]
+    used = {str(one["source"]): None for edit in edits for one in edit.get("dictionaries", ())}
+    if used:
+        lines += ["", f"The units are features of {', '.join(map(escaped, used))}."]
     return "\n".join(lines)
 
 
 def _method(edit: Row) -> str:
     tau2 = edit.get("tau2")
-    return f"`{edit.get('method', 'unknown')}`" + (f", τ2 {tau2:.4g}" if tau2 is not None else "")
+    return escaped(str(edit.get("method", "unknown"))) + (f", τ2 {tau2:.4g}" if tau2 is not None else "")
 
 
 def _figures(proof: Row) -> str:
@@ -93,7 +116,7 @@ def _figures(proof: Row) -> str:
         ("Reliability (answer gone)", after["reliability"], "reliability"),
         ("Generalization (gone in other words)", after["generalization"], "generalization"),
         ("Locality (other facts kept)", after["locality"], "locality"),
-        *((f"Locality, {ring}", figure, None) for ring, figure in after.get("rings", {}).items()),
+        *((f"Locality, {escaped(ring)}", figure, None) for ring, figure in after.get("rings", {}).items()),
         ("Retained facts kept", after["retained"], "retained"),
     ]
     table = [
@@ -104,7 +127,13 @@ def _figures(proof: Row) -> str:
     control_ppl = signed_percent(control["scores"]["delta_ppl"]["value"]) if control else "–"
     table.append(["ΔPPL on other text", signed_percent(ppl["value"]), str(ppl["items"]), control_ppl])
     head = ["", "value (95 % interval)", "items", "random control"]
-    return "## What it does\n\n" + plain_table(head, table)
+    return "## What it does\n\n" + _table(head, table)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of cells that are escaped already."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def shown(figure: Row) -> str:
@@ -119,10 +148,10 @@ def _leaks(proof: Row) -> str:
     if not leaks:
         return "## Leak tests\n\nThey were not run."
     table = [
-        [row["test"], str(row["tested"]), str(len(row["leaking"])), ", ".join(f"`{name}`" for name in row["leaking"])]
+        [escaped(row["test"]), str(row["tested"]), str(len(row["leaking"])), ", ".join(map(escaped, row["leaking"]))]
         for row in leaks
     ]
-    return "## Leak tests\n\n" + plain_table(["test", "facts tested", "leak", "which"], table)
+    return "## Leak tests\n\n" + _table(["test", "facts tested", "leak", "which"], table)
 
 
 def _use(record: Row) -> str:
@@ -139,6 +168,12 @@ tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 knowscope-tui verify path/to/this/folder --facts facts.jsonl   # measures all of the above again
 knowscope-tui report path/to/this/folder                       # a page for an auditor
 knowscope-tui revert path/to/this/folder --out base            # the base's weights, bit for bit
+```
+
+How it was made, with the facts in a file:
+
+```sh
+{reproduce(record)}
 ```
 
 `knowscope_edit.json` holds every figure and setting, `knowscope_delta.safetensors` the exact change. Made with

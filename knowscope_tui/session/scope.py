@@ -332,8 +332,8 @@ class Scope:
         self,
         facts: Sequence[Fact],
         *,
-        method: Method = Method.POSITIONS,
-        site: SiteKind = SiteKind.RESID_POST,
+        method: Method | str = Method.POSITIONS,
+        site: SiteKind | str = SiteKind.RESID_POST,
         top: int = 10,
         tau2: float | None = None,
         units: Iterable[Unit | str] = (),
@@ -348,7 +348,7 @@ class Scope:
         None means those of the demo's other facts that the edit is not told to keep. With `dry_run` the edit is taken
         back after measuring. `carry_out` takes everything else there is to choose.
         """
-        spec = EditSpec(tuple(facts), method, site, top, tau2, _units(units), seed)
+        spec = EditSpec(tuple(facts), Method.parse(method), SiteKind.parse(site), top, tau2, _units(units), seed)
         kept = None if neighbors is None else tuple(neighbors)
         return self.carry_out(spec, Wishes(neighbors=kept, dry_run=dry_run, on_progress=on_progress))
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from knowscope_tui.core.edit_json import Json, proof_json
 from knowscope_tui.core.edits import ParameterChange
 from knowscope_tui.core.fact_names import FactNames
-from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.facts import Fact, distinct
+from knowscope_tui.core.kept import Kept, Told, kept_by_all
 from knowscope_tui.core.progress import OnProgress, silent
-from knowscope_tui.core.proof import Claim, LeakOptions, Proof, VerifyReport
+from knowscope_tui.core.proof import LeakOptions, Proof, VerifyReport
+from knowscope_tui.core.record import RECORD, Row, unbroken
 from knowscope_tui.demo import bundle, corpus
 from knowscope_tui.engine.loading import load_model
 from knowscope_tui.engine.proof import evaluate
@@ -20,11 +22,18 @@ from knowscope_tui.engine.proof.leaks import LeakBaseline, leak_tests
 from knowscope_tui.engine.saving import saved as saving
 from knowscope_tui.engine.saving.saved import Saved
 from knowscope_tui.errors import SaveError, UsageError
-from knowscope_tui.core.kept import split
+from knowscope_tui.session.claims import claims_of, leak_claims
 from knowscope_tui.session.opening import DEMO
 
-CLOSE = 2e-3
-"""How far a mean probability or ΔPPL may be from what was claimed. Shares count items, and must be the same."""
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the record was measured on, and how."""
+
+    facts: tuple[Fact, ...]
+    kept: Kept
+    leaks: LeakOptions | None
+    chat: bool
 
 
 def verify_checkpoint(
@@ -49,66 +58,101 @@ def verify_checkpoint(
     """
     saved = saving.read(folder)
     record = saved.record
-    names = FactNames(str(record.get("salt", "")) or None)
-    settings: Mapping[str, Any] = record.get("settings") or {}
-    asked = _facts_of(record, facts, names, settings)
     named = base or saved.base_name
-    is_demo = named == DEMO
-    source = str(bundle.model_folder()) if is_demo else named
+    with unbroken(folder):
+        names = FactNames(str(record["salt"]))
+        among = corpus.demo_facts() if named == DEMO else []
+        asked = _asked(record, names, among, facts, neighbors, retain)
+        problems = [*_gaps(record), *_disagreements(saved)]
+    source = str(bundle.model_folder()) if named == DEMO else named
     on_progress("Comparing the weights", 0.1)
-    problems = saving.problems(saved, source)
-    _check_named("neighbors", neighbors, names, settings)
-    _check_named("retain", retain, names, settings)
-    among = corpus.demo_facts() if is_demo else []
-    kept = split(asked, among, retain=retain, neighbors=neighbors, seed=int(settings.get("seed", 0)))
-    options = None if quick or not settings.get("leaks") else LeakOptions(**settings["leaks"])
-    texts = corpus.reference_texts()
-    chat = bool(record.get("chat"))
+    with unbroken(folder):
+        problems = [*saving.problems(saved, source), *problems]
+    proof = _measured(
+        folder, source, replace(asked, leaks=None) if quick else asked, device, dtype, offline, on_progress
+    )
+    with unbroken(folder):
+        claimed: Json | None = record.get("proof")
+        claims = () if claimed is None else tuple(claims_of(claimed, proof_json(proof, names)))
+        return VerifyReport(
+            checkpoint=str(folder),
+            method=", ".join(_methods(record)),
+            units=tuple(dict.fromkeys(unit for edit in record["edits"] for unit in edit["units"])),
+            parameters=tuple(_parameters(saved)),
+            proof=proof,
+            claims=claims,
+            problems=tuple(problems),
+            skipped=leak_claims(claimed) if quick and claimed is not None else (),
+            unchecked=tuple(_unchecked(record)),
+        )
+
+
+def _measured(
+    folder: Path, source: str, asked: _Asked, device: str, dtype: str, offline: bool, on_progress: OnProgress
+) -> Proof:
+    """The proof of the checkpoint in `folder` against the base `source`."""
+    texts, kept = corpus.reference_texts(), asked.kept
     on_progress("Asking the base", 0.3)
-    model = load_model(source, device=device, dtype=dtype, chat=chat, offline=offline)
-    before = evaluate.take(model, asked, kept.held, texts, kept.retained)
-    baseline = None if options is None else LeakBaseline.take(model, asked, kept.held, options)
+    model = load_model(source, device=device, dtype=dtype, chat=asked.chat, offline=offline)
+    before = evaluate.take(model, asked.facts, kept.held, texts, kept.retained)
+    baseline = None
+    if asked.leaks is not None:
+        baseline = LeakBaseline.take(model, asked.facts, kept.held, asked.leaks, on_progress)
     del model
     on_progress("Asking the checkpoint", 0.6)
-    edited = load_model(str(folder), device=device, dtype=dtype, chat=chat)
-    proof = evaluate.prove(before, evaluate.take(edited, asked, kept.held, texts, kept.retained))
-    if baseline is not None:
-        proof = replace(proof, leaks=tuple(leak_tests(edited, baseline, on_progress)))
-    edits = record.get("edits") or [{}]
-    return VerifyReport(
-        checkpoint=str(folder),
-        method=", ".join(dict.fromkeys(str(edit.get("method", "unknown")) for edit in edits)),
-        units=tuple(dict.fromkeys(unit for edit in edits for unit in edit.get("units", ()))),
-        parameters=tuple(_parameters(saved)),
-        proof=proof,
-        claims=tuple(_claims(record.get("proof"), proof, names)),
-        problems=tuple(problems),
+    edited = load_model(str(folder), device=device, dtype=dtype, chat=asked.chat)
+    proof = evaluate.prove(before, evaluate.take(edited, asked.facts, kept.held, texts, kept.retained))
+    return proof if baseline is None else replace(proof, leaks=tuple(leak_tests(edited, baseline, on_progress)))
+
+
+# --- what the record was measured on --------------------------------------------------------------------------------
+
+
+def _asked(
+    record: Row,
+    names: FactNames,
+    among: Sequence[Fact],
+    facts: Sequence[Fact] | None,
+    neighbors: Sequence[Fact] | None,
+    retain: Sequence[Fact] | None,
+) -> _Asked:
+    settings: Mapping[str, Any] = record["settings"]
+    whole = _facts_of(record, facts, names)
+    _check_named("neighbors", neighbors, names, settings)
+    _check_named("retain", None if retain is None else distinct(retain), names, settings)
+    told = [Told(None, int(seed)) for seed in settings["seeds"]]
+    told += [] if retain is None else [Told(tuple(retain))]
+    leaks = settings["leaks"]
+    return _Asked(
+        whole,
+        kept_by_all(whole, among, told, neighbors),
+        None if leaks is None else LeakOptions(**leaks),
+        bool(record.get("chat")),
     )
 
 
-def _facts_of(
-    record: Mapping[str, Any], facts: Sequence[Fact] | None, names: FactNames, settings: Mapping[str, Any]
-) -> list[Fact]:
+def _facts_of(record: Row, facts: Sequence[Fact] | None, names: FactNames) -> tuple[Fact, ...]:
     """The facts to ask for: those given, which must be the recorded ones, or those that the record includes."""
+    recorded = record["settings"]["facts"]
     if facts is None:
         rows = record.get("facts")
         if not rows:
             raise UsageError("The record does not include the facts' text.", "Name the fact file with --facts.")
         try:
-            return [Fact.from_json(row) for row in rows]
+            facts = [Fact.from_json(row) for row in rows]
         except ValueError as error:
             raise SaveError(f"A fact in the record is broken: {error}.", "Name the fact file with --facts.") from None
-    recorded = settings.get("facts")
-    if recorded and names.fingerprint(facts) != recorded:
+    whole = distinct(facts)
+    if recorded is not None and names.fingerprint(whole) != recorded:
         raise UsageError(
             "These are not the facts that the edit was made for.", "Name the very file that was edited, unchanged."
         )
-    return list(facts)
+    return whole
 
 
 def _check_named(what: str, facts: Sequence[Fact] | None, names: FactNames, settings: Mapping[str, Any]) -> None:
     """Raises `UsageError` when facts were named for the edit and not, or others, are named for its verification."""
-    recorded = settings.get(what, "default")
+    recorded = settings[what]
     given = "default" if facts is None else names.fingerprint(facts)
     if given != recorded:
         raise UsageError(
@@ -117,59 +161,72 @@ def _check_named(what: str, facts: Sequence[Fact] | None, names: FactNames, sett
         )
 
 
+# --- what the record says of itself ---------------------------------------------------------------------------------
+
+
+def _gaps(record: Row) -> Iterator[str]:
+    """What a record of this kind has and this one has not, a sentence each."""
+    edits, proof = record["edits"], record.get("proof")
+    if not edits:
+        yield f"{RECORD} names no edit."
+    if proof is None:
+        if edits and all("after" in edit for edit in edits):
+            yield f"{RECORD} claims no figures, though every edit was measured."
+        return
+    if (record["settings"]["leaks"] is None) != (not proof["leaks"]):
+        yield f"{RECORD} names results of leak tests or how they were made, and not both."
+    if len(edits) == 1 and "after" in edits[0] and edits[0]["number"] == 1:
+        for key in ("before", "after", "facts", "leaks", "control"):
+            if edits[0][key] != proof[key]:
+                yield f"{RECORD} gives the edit other figures under {key!r} than its proof."
+
+
+def _disagreements(saved: Saved) -> Iterator[str]:
+    """Where the record and the delta name different edits, a sentence each."""
+    record, delta = saved.record, saved.delta
+    if delta.about.get("method") != ", ".join(_methods(record)):
+        yield f"{RECORD} names another method than the delta."
+    if list(delta.about.get("facts", ())) != [name for edit in record["edits"] for name in edit["edited"]]:
+        yield f"{RECORD} names other facts than the delta."
+    rows = [row for edit in record["edits"] for row in edit["parameters"]]
+    if not all(edit["parameters"] for edit in record["edits"]):
+        return
+    shapes = {row["name"]: tuple(row["shape"]) for row in rows}
+    if shapes.keys() != {part.name for part in delta.parts}:
+        yield f"{RECORD} names other parameters than the delta."
+    for part in delta.parts:
+        if shapes.get(part.name, part.change.shape) != part.change.shape:
+            yield f"{RECORD} gives {part.name} another shape than the delta."
+        if len(record["edits"]) == 1 and [row["positions"] for row in rows if row["name"] == part.name] != [
+            part.change.positions
+        ]:
+            yield f"{RECORD} counts other positions in {part.name} than the delta."
+
+
+def _unchecked(record: Row) -> Iterator[str]:
+    """What is said and cannot be measured from the folder."""
+    edits = record["edits"]
+    if any(edit.get("control") for edit in edits):
+        yield "the random control"
+    if any(edit.get("frontier") for edit in edits):
+        yield "the frontier of τ2"
+    if len(edits) > 1:
+        yield "the figures of each edit by itself"
+    yield "why these units were chosen, and how long that took"
+
+
+def _methods(record: Row) -> list[str]:
+    return list(dict.fromkeys(str(edit["method"]) for edit in record["edits"]))
+
+
 def _parameters(saved: Saved) -> Iterator[ParameterChange]:
     """What the delta changes, with the layers as the record names them."""
-    recorded = {row["name"]: row for edit in saved.record["edits"] for row in edit.get("parameters", ())}
+    recorded = {row["name"]: row for edit in saved.record["edits"] for row in edit["parameters"]}
     for part in saved.delta.parts:
         row = recorded.get(part.name, {})
-        values = getattr(part.change, "values", None)
+        change = part.change
+        values = getattr(change, "values", None)
         zeroed = 0 if values is None else int((values == 0).sum())
         yield ParameterChange(
-            part.name, int(row.get("layer", 0)), part.change.shape, part.change.positions, zeroed, row.get("rank")
+            part.name, int(row.get("layer", 0)), part.shape, change.positions, zeroed, row.get("rank")
         )
-
-
-def _claims(claimed: Json | None, proof: Proof, names: FactNames) -> Iterator[Claim]:
-    """Every figure of the record's proof beside what was measured; what was not measured this time is left out."""
-    if claimed is None:
-        return
-    measured = proof_json(proof, names)
-    for key in ("reliability", "generalization", "locality", "retained"):
-        yield _share_claim(key, claimed["after"][key], measured["after"][key])
-    for ring, figure in claimed["after"].get("rings", {}).items():
-        yield _share_claim(f"locality, {ring}", figure, measured["after"]["rings"].get(ring, {}))
-    yield _number_claim("delta_ppl", claimed["after"]["delta_ppl"]["value"], measured["after"]["delta_ppl"]["value"])
-    for key in ("p_answer", "p_paraphrases", "p_neighbors"):
-        yield _number_claim(key, claimed["after"].get(key), measured["after"][key])
-    again = {row["fact"]: row for row in measured["facts"]}
-    lost = [row["fact"] for row in claimed["facts"] if again.get(row["fact"], {}).get("erased") != row["erased"]]
-    yield Claim("facts, one by one", f"{len(claimed['facts'])}", _but(len(claimed["facts"]), lost), not lost)
-    leaks = {row["test"]: row for row in measured["leaks"]}
-    for row in claimed.get("leaks", ()):
-        if row["test"] in leaks:
-            found = leaks[row["test"]]["leaking"]
-            agrees = sorted(found) == sorted(row["leaking"])
-            yield Claim(f"leaks, {row['test']}", _named(row["leaking"]), _named(found), agrees)
-
-
-def _share_claim(name: str, claimed: Mapping[str, Any], measured: Mapping[str, Any]) -> Claim:
-    same = all(claimed.get(key) == measured.get(key) for key in ("value", "items"))
-    return Claim(name, _shown(claimed.get("value")), _shown(measured.get("value")), same)
-
-
-def _number_claim(name: str, claimed: float | None, measured: float | None) -> Claim:
-    if claimed is None or measured is None:
-        return Claim(name, _shown(claimed), _shown(measured), claimed is measured)
-    return Claim(name, _shown(claimed), _shown(measured), abs(claimed - measured) <= CLOSE)
-
-
-def _shown(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
-
-
-def _named(names: Sequence[str]) -> str:
-    return ", ".join(sorted(names)) or "none"
-
-
-def _but(count: int, other: Sequence[str]) -> str:
-    return f"{count}" if not other else f"other outcomes for {', '.join(other)}"

@@ -81,12 +81,25 @@ def cohens_d(a: Sequence[float], b: Sequence[float]) -> Estimate:
     items = len(left) + len(right)
     if min(len(left), len(right)) < 2:
         return Estimate(items=items)
+    value = effect_size(a, b)
+    if not value:
+        return Estimate(value, items=items)
+    if not np.isfinite(value):
+        return Estimate(items=items)
+    estimate = _estimate((left, right), _standardized, paired=False)
+    return Estimate(estimate.value, estimate.low, estimate.high, items)
+
+
+def effect_size(a: Sequence[float], b: Sequence[float]) -> float:
+    """Cohen's d without an interval; NaN where nothing can be said."""
+    left, right = _finite(a), _finite(b)
+    if min(len(left), len(right)) < 2:
+        return float("nan")
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(_standardized(left, right))
     if not np.isfinite(value):
-        return Estimate(0.0 if left.mean() == right.mean() else None, items=items)
-    estimate = _estimate((left, right), _standardized, paired=False)
-    return Estimate(estimate.value, estimate.low, estimate.high, items)
+        return 0.0 if left.mean() == right.mean() else float("nan")
+    return value
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> float:

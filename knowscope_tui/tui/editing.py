@@ -117,6 +117,9 @@ class Editor:
             case Stopped() if self._measured is not None:
                 panes.show_report(replace(self._measured, applied=False))
                 self._face.say("● stopped; the model is unchanged", "$warning")
+            case Failed() if self._measured is not None:
+                panes.show_report(replace(self._measured, applied=False))
+                self._hear(event)
             case _:
                 self._hear(event)
         if isinstance(event, (Finished, Failed, Stopped)):

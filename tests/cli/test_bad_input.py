@@ -59,6 +59,15 @@ UNIT = ["--unit", "0.resid_post.f1"]
         (["edit", "--prompt", PROMPT], "--prompt and --answer belong together."),
         (["edit", *FACT, "--out", "x", "--dry-run"], "--dry-run saves nothing."),
         (["edit", *FACT, "--site", "nowhere"], "There is no site called 'nowhere'."),
+        (["edit", *FACT, "--max-ppl", "inf"], "'inf' is no number of 0 or more."),
+        (["edit", *FACT, "--min-rel", "nan"], "'nan' is no number of 0 or more."),
+        (["edit", *FACT, "--min-loc", "most"], "'most' is no number of 0 or more."),
+        (["edit", *FACT, "--budget", "0"], "'0' is no share above 0 and up to 1"),
+        (["edit", *FACT, "--budget", "200%"], "'200%' is no share above 0 and up to 1"),
+        (["edit", *FACT, "--set", " "], "it is empty."),
+        (["edit", *FACT, "--top", "0"], "0 is not in the range"),
+        (["edit", *FACT, "--out", "weights.safetensors"], "neither a folder nor an edit by itself."),
+        (["push", "x"], "Missing argument 'REPO'."),
         (["open", "a", "--model", "b"], "The model is named twice."),
         (["demo", "facts", "--relation", "none"], "There is no relation 'none' among these facts."),
     ],
@@ -236,3 +245,35 @@ def test_a_target_that_cannot_be_made_leaves_nothing(
     assert result.exit_code == 1
     assert "Cannot write" in result.stderr
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("nowhere/x.delta.safetensors", "There is no folder"),
+        ("x" * 300, "Cannot write"),
+        ("x" * 300 + ".delta.safetensors", "Cannot write"),
+    ],
+)
+def test_a_place_that_cannot_be_is_said_before_anything_is_loaded(
+    run: Run, stand_in: StandInScope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("edit", *FACT, "--out", out)
+    assert result.exit_code == 1
+    assert says in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("repo", "says"), [("no name", "is no name"), ("alice/x", "no token"), ("alone", "is no name")]
+)
+def test_an_upload_that_cannot_be_is_said_before_anything_is_loaded(
+    run: Run, stand_in: StandInScope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repo: str, says: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr("knowscope_tui.engine.upload.is_offline", lambda: False)
+    result = run("edit", *FACT, "--out", str(tmp_path / "edited"), "--push-to-hub", repo)
+    assert result.exit_code == 1
+    assert says in result.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -7,10 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.units import SiteKind
+from knowscope_tui.engine.deltas.files import read
 from knowscope_tui.engine.hashes import sha256, tensor_sha256
+from knowscope_tui.engine.loading import load_model
 from tests.cli.conftest import Run
 
 
@@ -80,7 +84,7 @@ def test_merged_edits_give_what_making_both_gives(run: Run, delta: Callable[[int
 def test_entries_that_two_edits_set_differently_are_counted(
     run: Run, delta: Callable[[int, str], Path], tmp_path: Path
 ) -> None:
-    one, two = delta(0, "positions"), delta(0, "precise")
+    one, two = delta(0, "positions"), delta(0, "refined")
     out = tmp_path / "both.delta.safetensors"
     done = run("merge", str(one), str(two), "--out", str(out))
     assert done.exit_code == 1
@@ -102,3 +106,63 @@ def test_what_is_no_delta_is_one_sentence(
     assert done.exit_code in (1, 2)
     assert len(done.stderr.strip().splitlines()) <= 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_base_in_another_dtype_is_told_with_both(
+    run: Run, delta: Callable[[int, str], Path], tiny_folder: Path, tmp_path: Path
+) -> None:
+    lm = load_model(str(tiny_folder), device="cpu", dtype="bfloat16")
+    lm.model.save_pretrained(tmp_path / "half")
+    done = run("apply", str(delta(0, "positions")), "--base", str(tmp_path / "half"), "--out", str(tmp_path / "x"))
+    assert done.exit_code == 1
+    said = " ".join(done.stderr.split())
+    assert "is bfloat16, and the edit was made for float32. Name the base in that dtype with --base." in said
+    assert not (tmp_path / "x").exists()
+
+
+def test_edits_of_two_bases_are_not_merged(run: Run, delta: Callable[[int, str], Path], tmp_path: Path) -> None:
+    one, two = delta(0, "positions"), tmp_path / "other.delta.safetensors"
+    with safe_open(one, framework="pt") as file:
+        metadata = file.metadata()
+    other = json.loads(metadata["knowscope_delta"]) | {"base": "another", "base_fingerprint": "0"}
+    save_file(load_file(one), two, metadata={"knowscope_delta": json.dumps(other)})
+    done = run("merge", str(one), str(two), "--out", str(tmp_path / "both.delta.safetensors"))
+    assert done.exit_code == 1
+    assert "The edits were made for different bases" in " ".join(done.stderr.split())
+
+
+def test_the_licence_of_the_base_is_in_the_edit_and_on_the_card_of_what_it_is_applied_to(
+    run: Run, delta: Callable[[int, str], Path], tiny_folder: Path, tmp_path: Path
+) -> None:
+    """From the base's card, and where a copy of the base has none from the delta file."""
+    card = tiny_folder / "README.md"
+    card.write_text("---\nlicense: gemma\nlicense_link: https://example.org/terms\n---\n# Tiny\n", encoding="utf-8")
+    try:
+        file = delta(0, "positions")
+        assert run("apply", str(file), "--out", str(tmp_path / "one")).exit_code == 0
+    finally:
+        card.unlink()
+    assert read(file).about["license"] == {"license": "gemma", "license_link": "https://example.org/terms"}
+    assert run("apply", str(file), "--out", str(tmp_path / "two")).exit_code == 0
+    for name in ("one", "two"):
+        text = (tmp_path / name / "README.md").read_text(encoding="utf-8")
+        assert "license: gemma" in text
+        assert "license_link: https://example.org/terms" in text
+
+
+def test_weights_and_dictionaries_are_not_taken_for_an_edit(
+    run: Run, tiny_folder: Path, sources: dict[SiteKind, Path], tmp_path: Path
+) -> None:
+    dictionary = next(iter(sources.values())) / "layer_0" / "sae_weights.safetensors"
+    for file, kind in ((tiny_folder / "model.safetensors", "a model's weights"), (dictionary, "a dictionary")):
+        done = run("apply", str(file), "--out", str(tmp_path / "x"))
+        assert done.exit_code == 1
+        assert f"holds {kind}, not an edit." in " ".join(done.stderr.split())
+
+
+def test_an_edit_is_not_saved_under_the_name_of_weights(
+    run: Run, tiny_words: list[str], facts: list[Fact], fact_file: Callable[[list[Fact]], str], tmp_path: Path
+) -> None:
+    done = run("edit", fact_file([facts[0]]), "--out", str(tmp_path / "model.safetensors"), *tiny_words)
+    assert done.exit_code == 2
+    assert "model.delta.safetensors" in done.stderr

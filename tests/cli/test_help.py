@@ -29,7 +29,7 @@ def _verbs(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[st
 
 EVERY_VERB = list(_verbs(main))
 GROUPS = ("demo", "saes", "cache")
-WITHOUT_MODEL = ("bench", "report", "apply", "revert", "diff", "merge")
+WITHOUT_MODEL = ("bench", "report", "apply", "revert", "diff", "merge", "push")
 """Verbs that open no model of a person's."""
 
 

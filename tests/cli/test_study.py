@@ -118,7 +118,7 @@ def test_what_is_refused_before_anything_is_loaded(run: Run, fact_file: Any, tmp
         (("paper", "--out", "out"), 2, "There is no study called 'paper'. Choose among components, ladder"),
         (("ladder", "--out", "out", "--ray", "nowhere"), 2, "'nowhere' is no address of a Ray cluster."),
         (("ladder", "--out", "out", "--ray", "127.0.0.1:1"), 1, "There is no Ray cluster at '127.0.0.1:1'"),
-        (("ladder", "--out", "out", "--gpu-share", "2"), 2, "'2' is no number above 0, up to 1."),
+        (("ladder", "--out", "out", "--gpu-share", "2"), 2, "'2' is no share above 0 and up to 1"),
         (("ladder",), 2, "Missing option '--out'."),
         (("ladder", "--out", "out", "--limit", "0"), 2, "'0' is no number above 0, and not the word all."),
         (("ladder", "--out", "out", "--layers", "3-1"), 2, "is no range of layers"),

@@ -20,6 +20,7 @@ from knowscope_tui.engine.methods.plan import frontier, outline, plan_edit
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.proof.evaluate import know
 from knowscope_tui.errors import EditError
+from knowscope_tui.session.scope import Scope
 from tests.tiny import bits
 
 HEAVY = (Method.PRECISE, Method.REFINED, Method.REFINED_RANDOM, Method.GRADIENT)
@@ -99,18 +100,35 @@ def test_the_frontier_falls_with_tau2_and_its_knee_is_within_the_limits(
     assert (plan.tau2, plan.positions) == (knee.tau2, knee.positions)
     others = [replace(facts[0], answer=fact.answer, edit_prompts=()) for fact in facts]
     unknown = next(fact for fact in others if not know(lm, [lm.ask(fact.prompt, fact.answer)])[0].top)
+    with pytest.raises(EditError, match="in none of the phrasings"):
+        plan_edit(lm, library, EditSpec((unknown,), auto=True), material(facts))
     with pytest.raises(NoTau2, match="No τ2 reaches"):
-        plan_edit(lm, library, EditSpec((unknown,), auto=True), Material())
+        plan_edit(lm, library, replace(spec, limits=Limits(1.0, 0.0, 1.0), auto=True), material(facts))
 
 
-def test_invented_questions_are_understood_and_about_nobody(lm: LanguageModel, facts: list[Fact]) -> None:
-    named = [replace(fact, subject=f"Orla {fact.id}", prompt=f"Orla {fact.id} is {fact.prompt}") for fact in facts]
-    for fact, prompts in invented_phrasings(lm, facts[:3], material(facts), 3, 0).items():
+def test_invented_phrasings_are_others_that_the_model_answers_as_the_fact_says(demo_scope: Scope) -> None:
+    lm, facts = demo_scope._lm, [fact for fact in demo_scope.facts if fact.subject][:6]
+    found = invented_phrasings(lm, facts[:2], Material(tuple(facts[2:]), TEXTS), 4, 0)
+    for fact, prompts in found.items():
+        assert 0 < len(set(prompts)) == len(prompts) <= 4
         assert not set(prompts) & set(phrasings(fact))
         assert all(answer.top for answer in know(lm, [lm.ask(prompt, fact.answer) for prompt in prompts]))
-    real = {fact.subject for fact in named}
-    about = invented_neighbors([replace(fact, subject=fact.subject) for fact in named], Material(), 10, 0)
-    assert not [prompt for prompt in about if any(prompt.startswith(f"{subject} ") for subject in real)]
+
+
+def test_invented_neighbors_are_the_facts_prompts_about_nobody(facts: list[Fact]) -> None:
+    names = ["Orla Vane", "Bram Holt", "Ines Ruiz", "Pia Dell"]
+    named = [
+        replace(fact, subject=name, prompt=f"{name}, {fact.prompt}") for name, fact in zip(names, facts, strict=False)
+    ]
+    about = invented_neighbors(named[:2], Material(tuple(named[2:])), 6, 0)
+    assert len(set(about)) == 6
+    for prompt in about:
+        nobody, rest = prompt.split(", ", 1)
+        assert nobody not in names
+        assert {name.split()[0] for name in names} >= {nobody.split()[0]}
+        assert rest in {fact.prompt for fact in facts[:2]}
+    single = [replace(fact, subject="Orla", prompt=f"Orla, {fact.prompt}") for fact in facts[:2]]
+    assert invented_neighbors(single, Material(), 6, 0) == ()
 
 
 def test_the_optimised_values_survive_half_precision(tiny_folder: object, facts: list[Fact]) -> None:

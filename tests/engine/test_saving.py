@@ -21,7 +21,7 @@ from torch import Tensor
 
 from knowscope_tui.core.edits import EditSpec
 from knowscope_tui.core.facts import Fact
-from knowscope_tui.core.record import CARD, DELTA, RECORD
+from knowscope_tui.core.record import CARD, DELTA, FORMAT, RECORD
 from knowscope_tui.core.saved import Placed, SaveOptions
 from knowscope_tui.core.units import SiteKind
 from knowscope_tui.engine.deltas.change import Change, SparseChange
@@ -32,6 +32,7 @@ from knowscope_tui.engine.loading import load_model
 from knowscope_tui.engine.methods.plan import plan_edit
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.saving import save as saving
+from knowscope_tui.engine.saving.folder import LOCK
 from knowscope_tui.engine.saving.save import plan_save, save
 from knowscope_tui.engine.saving.saved import problems, read
 from knowscope_tui.errors import SaveError
@@ -150,7 +151,7 @@ def test_config_and_tokenizer_are_copied_as_they_are(bench: Bench, tmp_path: Pat
 def test_the_record_says_what_was_done(bench: Bench, tmp_path: Path) -> None:
     bench.save(tmp_path / "edited", {"base_name": "demo", "edits": [{"method": "positions"}]})
     record = json.loads((tmp_path / "edited" / RECORD).read_text(encoding="utf-8"))
-    assert record["format"] == 2
+    assert record["format"] == FORMAT
     assert record["base"]["name"] == "demo"
     base = tensors_of(bench.base)
     edited = tensors_of(tmp_path / "edited")
@@ -249,7 +250,7 @@ def disk_full(*_args: Any, **_kwargs: Any) -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [("as_bytes", disk_full), ("other_files", disk_full), ("sha256", disk_full), ("copied", disk_full)],
+    [("DeltaWriter", disk_full), ("other_files", disk_full), ("sha256", disk_full), ("copied", disk_full)],
     ids=lambda pair: pair[0],
 )
 def test_a_full_disk_leaves_nothing_behind(
@@ -419,6 +420,7 @@ def test_what_a_killed_save_left_is_taken_away_by_the_next(bench: Bench, tmp_pat
     left = tmp_path / ".edited.abc.partial"
     left.mkdir()
     (left / "model.safetensors").write_bytes(b"half")
+    (left / LOCK).touch()
     bench.save(tmp_path / "edited")
     assert os.listdir(tmp_path) == ["edited"]
 

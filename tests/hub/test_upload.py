@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -284,3 +286,35 @@ def test_a_card_that_the_hub_refuses(server: HubServer, edited: Path, tmp_path: 
 def test_a_folder_that_is_no_checkpoint(server: HubServer, tiny_folder: Path, tmp_path: Path) -> None:
     assert push(server, tmp_path / "home", tiny_folder).error == "SaveError"
     assert server.asked() == []
+
+
+# --- saving and uploading in one go ---------------------------------------------------------------------------------
+
+SAVE = """
+import knowscope_tui
+from knowscope_tui.core.saved import SaveOptions
+scope = knowscope_tui.open({base!r}, sae=[], device="cpu")
+fact = knowscope_tui.Fact(prompt="The capital of Finland is", answer="a")
+scope.edit([fact], method="neurons", site="mlp_act", neighbors=[])
+saved = scope.save({target!r}, SaveOptions(push_to_hub={repo!r}))
+value = [saved.folder, saved.pushed_to, saved.not_pushed, scope.unsaved]
+"""
+
+
+def test_an_upload_that_fails_leaves_a_saved_folder_that_push_uploads(
+    server: HubServer, tiny_folder: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "edited"
+    there = client_environment(server, tmp_path / "home", token=TOKEN)
+    failed = run_client(SAVE.format(base=str(tiny_folder), target=str(target), repo="bob/edited"), there)
+    assert failed.error is None, failed.message
+    folder, pushed_to, not_pushed, unsaved = failed.value
+    assert (pushed_to, unsaved) == (None, False)
+    assert "may not write to bob/edited" in not_pushed
+    assert f"knowscope-tui push {folder} bob/edited" in not_pushed
+    assert problems(read(target), str(tiny_folder)) == []
+    words = [sys.executable, "-m", "knowscope_tui", "push", str(target), REPO, "--json"]
+    done = subprocess.run(words, env=there, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["pushed_to"] == f"{server.endpoint}/{REPO}"
+    assert held(server)[WEIGHTS] == sha256(target / WEIGHTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from knowscope_tui.core.proof import LeakOptions
 from knowscope_tui.core.record import CARD, RECORD, read_record
 from knowscope_tui.core.units import SiteKind
 from knowscope_tui.errors import SaveError
+from knowscope_tui.session.audit.commands import reproduce
 from knowscope_tui.session.audit.write import audit
 from knowscope_tui.session.editing import Wishes
 from knowscope_tui.session.model_card import model_card
@@ -91,3 +93,43 @@ def test_the_card_carries_the_licence_and_no_private_text(saved: Path, facts: li
     assert "license" not in yaml.safe_load(model_card(record, None).split("---")[1])
     assert f"{record['proof']['after']['reliability']['value']:.3f}" in card
     assert all(test["test"] in card for test in record["proof"]["leaks"])
+
+
+@pytest.mark.parametrize("hostile", [HOSTILE, "`code` | cell", "two\nlines", "---\nlicense: mit\n---", "# head"])
+def test_the_card_holds_hostile_names_as_text(saved: Path, hostile: str) -> None:
+    record: dict[str, Any] = json.loads((saved / RECORD).read_text())
+    record |= {"base_name": hostile}
+    record["edits"][0] |= {"edited": [hostile], "method": hostile, "dictionaries": [{"source": hostile}]}
+    record["proof"]["leaks"][0] |= {"test": hostile, "leaking": [hostile]}
+    record["proof"]["after"]["rings"] = {hostile: record["proof"]["after"]["locality"]}
+    card = model_card(record, None)
+    assert "<script>" not in re.sub(r"```.*?```", "", card, flags=re.S)
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert front == {"library_name": "transformers", "tags": ["knowscope-tui", "model-editing"]} | (
+        {"base_model": hostile, "base_model_relation": "finetune"} if "base_model" in front else {}
+    )
+    for table in re.findall(r"(?:^\|.*\n?)+", card, flags=re.M):
+        widths = {len(re.findall(r"(?<!\\)\|", row)) for row in table.strip().splitlines()}
+        assert len(widths) == 1
+    lines = [line for line in card.split("\n---\n", 1)[1].splitlines() if line.startswith("#")]
+    assert sum(line.startswith("# ") and not line.startswith("# 1") for line in lines) == 1
+
+
+def test_the_card_and_the_page_say_how_it_was_made(saved: Path) -> None:
+    record: dict[str, Any] = json.loads((saved / RECORD).read_text())
+    assert record["edits"][0]["dictionaries"][0]["fingerprint"]
+    command = reproduce(record)
+    assert command.startswith("knowscope-tui edit facts.jsonl --model model --method positions")
+    assert command in (saved / CARD).read_text()
+    source = str(record["edits"][0]["dictionaries"][0]["source"])
+    assert source in audit(saved, saved.parent / "made").html.read_text()
+    record["edits"][0]["dictionaries"] = [{"source": "gemma-scope-2b-pt-res/layer_1/width_16k/average_l0_2"}]
+    assert "--sae gemma-scope-2b-pt-res --width 16k --l0 2 " in reproduce(record)
+
+
+def test_several_edits_are_made_again_from_their_delta(saved: Path) -> None:
+    record: dict[str, Any] = json.loads((saved / RECORD).read_text())
+    record["edits"] = [record["edits"][0], record["edits"][0]]
+    *told, last = reproduce(record).splitlines()
+    assert [line[:4] for line in told] == ["# 1.", "# 2."]
+    assert last == "knowscope-tui apply edited/knowscope_delta.safetensors --out again"

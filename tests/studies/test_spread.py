@@ -51,21 +51,24 @@ def whole(tmp_path: Path) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """A cluster that this process is connected to."""
-    import ray
+def address() -> Iterator[str]:
+    """Where a cluster of two machines answers; both are this one."""
+    from ray.cluster_utils import Cluster as Machines
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
+    machines = Machines(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    machines.add_node(num_cpus=1)
+    yield str(machines.address)
+    machines.shutdown()
 
 
 @pytest.fixture
 def spread_out(make: Any, lm: LanguageModel, library: Library, tmp_path: Path) -> Callable[..., bytes]:
     """Runs the fake study on two workers of a cluster of its own; the rows."""
 
-    def run(find: Find = fake.slow, subject: Subject | None = None, **more: Any) -> bytes:
-        loop = spread(make, Cluster("local", workers=2), find)
+    def run(
+        find: Find = fake.slow, where: str = "local", workers: int | None = 2, subject: Any = None, **more: Any
+    ) -> bytes:
+        loop = spread(make, Cluster(where, workers=workers), find)
         with open_run(tmp_path / "spread", fake.ASKED) as opened:
             seen = subject or fake.subject(ITEMS, lm=lm, library=library)
             run_study(fake.STUDY, seen, opened, loop=loop, **more)
@@ -125,37 +128,35 @@ def test_a_worker_killed_in_the_middle_changes_no_row(spread_out: Callable[..., 
     assert not workers()
 
 
-@pytest.mark.usefixtures("cluster")
-def test_stopped_it_keeps_what_is_measured_and_goes_on(
-    spread_out: Callable[..., bytes], whole: bytes, tmp_path: Path
+def test_stopped_it_keeps_what_is_measured_and_goes_on_elsewhere(
+    spread_out: Callable[..., bytes], whole: bytes, tmp_path: Path, address: str
 ) -> None:
     def stop(_doing: str, fraction: float | None) -> None:
         if (fraction or 0.0) > 0.4:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        spread_out(on_progress=stop)
+        spread_out(where=address, on_progress=stop)
     with open_run(tmp_path / "spread", fake.ASKED) as opened:
         assert 0 < len(opened.items) < ITEMS
-    assert spread_out() == whole
+    told: list[str] = []
+    assert spread_out(where=address, workers=None, on_progress=lambda doing, _share: told.append(doing)) == whole
+    assert any("2 workers" in doing for doing in told)
 
 
-@pytest.mark.usefixtures("cluster")
-def test_an_item_over_which_every_worker_dies_is_named(spread_out: Callable[..., bytes]) -> None:
+def test_an_item_over_which_every_worker_dies_is_named(spread_out: Callable[..., bytes], address: str) -> None:
     with pytest.raises(KnowscopeError, match=r"^3 workers died over the item '03:f3': .*\. Give each more memory"):
-        spread_out(fake.deadly)
+        spread_out(fake.deadly, address)
 
 
-@pytest.mark.usefixtures("cluster")
-def test_what_a_worker_says_is_said(spread_out: Callable[..., bytes]) -> None:
+def test_what_a_worker_says_is_said(spread_out: Callable[..., bytes], address: str) -> None:
     with pytest.raises(UsageError, match=r"^No dictionary is open\. Open some\.$"):
-        spread_out(fake.refusing)
+        spread_out(fake.refusing, address)
 
 
-@pytest.mark.usefixtures("cluster")
 def test_workers_that_opened_something_else_are_refused(
-    spread_out: Callable[..., bytes], lm: LanguageModel, library: Library
+    spread_out: Callable[..., bytes], lm: LanguageModel, address: str
 ) -> None:
     other = replace(fake.subject(ITEMS, lm=lm, library=Library()), options=StudyOptions())
     with pytest.raises(KnowscopeError, match="opened something else than this process, which differs in the dictionar"):
-        spread_out(subject=other)
+        spread_out(where=address, subject=other)

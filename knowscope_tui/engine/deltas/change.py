@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from knowscope_tui.errors import EditError
+
 FACTOR_BITS = 20
 """Bits of a factor's integers: two of these and a rank up to 4,096 fit the 53 of a float64."""
 
@@ -73,7 +75,14 @@ class Overwritten:
 
 
 def low_rank(name: str, left: Tensor, right: Tensor) -> LowRankChange:
-    """The change left · right as integers: left (rows, r), right (r, columns), any float dtype, r at most 4,096."""
+    """The change left · right as integers: left (rows, r), right (r, columns), any float dtype, r at most 4,096.
+
+    Raises `EditError` for a factor that is not finite.
+    """
+    if not all(bool(torch.isfinite(factor).all()) for factor in (left, right)):
+        raise EditError(
+            f"The edit of {name} came out as no finite number.", "Edit fewer facts at once, or use another method."
+        )
     scaled_left, exponent_left = _integers(left)
     scaled_right, exponent_right = _integers(right)
     shape = (left.shape[0], right.shape[1])

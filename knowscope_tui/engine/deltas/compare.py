@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from knowscope_tui.core.saved import ParameterDiff
-from knowscope_tui.engine.deltas.change import Overwritten, SparseChange, bits, make
-from knowscope_tui.engine.deltas.files import UNKNOWN, Delta, DeltaPart, moved
+from knowscope_tui.engine.deltas.change import Change, Overwritten, SparseChange, bits, make
+from knowscope_tui.engine.deltas.parts import UNKNOWN, Delta, DeltaPart, moved
+from knowscope_tui.engine.saving.identity import FINGERPRINT
 from knowscope_tui.errors import SaveError
 
 
@@ -18,10 +21,9 @@ def delta_diff(a: Delta, b: Delta) -> list[ParameterDiff]:
     parts_a, parts_b = ({part.name: part for part in delta.parts} for delta in (a, b))
     found = []
     for name in sorted(parts_a.keys() | parts_b.keys()):
-        one, other = parts_a.get(name), parts_b.get(name)
-        shape = (one or parts_b[name]).change.shape
-        moves = [_whole(part, shape) for part in (one, other)]
-        touched = [_touched(part, shape) for part in (one, other)]
+        own = [parts.get(name) for parts in (parts_a, parts_b)]
+        shape = next(part.shape for part in own if part is not None)
+        moves, touched = zip(*(_whole(part, shape) for part in own), strict=True)
         difference = moves[0] - moves[1]
         if not bool((difference != 0).any()) and torch.equal(touched[0], touched[1]):
             continue
@@ -51,62 +53,73 @@ def tensor_diff(name: str, a: Tensor, b: Tensor) -> ParameterDiff | None:
     return ParameterDiff(name, tuple(a.shape), int(differs.sum()), 0, 0, norm, float(difference.max()))
 
 
-def _whole(part: DeltaPart | None, shape: tuple[int, ...]) -> Tensor:
-    """ΔW of every entry, float64."""
+def _whole(part: DeltaPart | None, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """ΔW of every entry, float64, and which entries are written, both (rows · columns,)."""
     whole = torch.zeros(shape[0] * shape[1], dtype=torch.float64)
     if part is None:
-        return whole
-    if isinstance(part.change, SparseChange):
-        whole[part.change.indices] = moved(part)
-        return whole
-    return moved(part).flatten()
-
-
-def _touched(part: DeltaPart | None, shape: tuple[int, ...]) -> Tensor:
-    touched = torch.zeros(shape[0] * shape[1], dtype=torch.bool)
-    if part is not None and isinstance(part.change, SparseChange):
-        touched[part.change.indices] = True
-    elif part is not None:
-        touched[:] = True
-    return touched
+        return whole, torch.zeros_like(whole, dtype=torch.bool)
+    change, overwritten = part.content()
+    if isinstance(change, SparseChange):
+        whole[change.indices] = moved(change, overwritten)
+        touched = torch.zeros_like(whole, dtype=torch.bool)
+        touched[change.indices] = True
+        return whole, touched
+    return moved(change, overwritten).flatten(), torch.ones_like(whole, dtype=torch.bool)
 
 
 def merge(deltas: Sequence[Delta], *, later_wins: bool) -> Delta:
     """Several edits of one base as one, which gives what making them one after the other gives.
 
-    Raises `SaveError` for edits of different bases or, unless `later_wins`, for entries that two of them set
-    differently.
+    A parameter's changes are merged when its part is read. Raises `SaveError` for edits of different bases, and so does
+    reading a part in which, unless `later_wins`, two edits set entries differently.
     """
+    _check_one_base(deltas)
     by_name: dict[str, list[DeltaPart]] = {}
     for delta in deltas:
         for part in delta.parts:
             by_name.setdefault(part.name, []).append(part)
-    parts = tuple(_merged(name, own, later_wins) for name, own in sorted(by_name.items()))
+    parts = tuple(_merged(own, later_wins) for _name, own in sorted(by_name.items()))
     methods = dict.fromkeys(str(delta.about.get("method", "unknown")) for delta in deltas)
     facts = dict.fromkeys(str(name) for delta in deltas for name in delta.about.get("facts", ()))
-    return Delta(parts, {"base": deltas[0].base, "method": ", ".join(methods), "facts": list(facts)})
+    base = {key: value for key, value in deltas[0].about.items() if key in ("base", FINGERPRINT, "license")}
+    return Delta(parts, {**base, "method": ", ".join(methods), "facts": list(facts)})
 
 
-def _merged(name: str, parts: Sequence[DeltaPart], later_wins: bool) -> DeltaPart:
+def _check_one_base(deltas: Sequence[Delta]) -> None:
+    """Raises `SaveError` for deltas of different bases. Where one of them has no fingerprint the names decide."""
+    prints = {delta.about.get(FINGERPRINT) for delta in deltas}
+    names = list(dict.fromkeys(delta.base for delta in deltas))
+    if len(prints) == 1 and None not in prints:
+        return
+    if None not in prints or len(names) > 1:
+        named = " and ".join(map(repr, names)) if len(names) > 1 else f"other weights under the name {names[0]!r}"
+        raise SaveError(f"The edits were made for different bases: {named}.", "Merge edits of one base.")
+
+
+def _merged(parts: Sequence[DeltaPart], later_wins: bool) -> DeltaPart:
+    first = parts[0]
     if len(parts) == 1:
-        return parts[0]
-    if len({part.before for part in parts}) > 1:
-        raise SaveError(f"The edits of {name} were made for different bases.", "Merge edits of one base.")
-    changes = [part.change for part in parts]
-    if not all(isinstance(change, SparseChange) for change in changes):
-        raise SaveError(
-            f"Two edits of {name} overlap everywhere: one of them is low-rank.", "Apply one after the other instead."
-        )
-    dtype = parts[0].overwritten.values.dtype
-    base = torch.zeros(parts[0].change.shape, dtype=dtype)
+        return first
+    if len({(part.before, part.shape, part.dtype) for part in parts}) > 1:
+        raise SaveError(f"The edits of {first.name} were made for different bases.", "Merge edits of one base.")
+    return replace(first, after=UNKNOWN, content=partial(_content, parts, later_wins))
+
+
+def _content(parts: Sequence[DeltaPart], later_wins: bool) -> tuple[Change, Overwritten]:
+    """The changes of one parameter as one."""
+    name, shape = parts[0].name, parts[0].shape
+    base = torch.zeros(shape, dtype=getattr(torch, parts[0].dtype))
     written = torch.zeros(base.numel(), dtype=torch.bool)
     edited = base.clone()
     clashes = 0
-    for part in parts:
-        base.view(-1)[part.overwritten.indices] = part.overwritten.values
-        here = part.overwritten.indices
+    for change, overwritten in (part.content() for part in parts):
+        if not isinstance(change, SparseChange):
+            what = f"Two edits of {name} overlap everywhere: one of them is low-rank."
+            raise SaveError(what, "Apply one after the other instead.")
+        here = overwritten.indices
+        base.view(-1)[here] = overwritten.values
         before = edited.view(-1)[here].clone()
-        make(edited, part.change)
+        make(edited, change)
         clashes += int((written[here] & (bits(edited.view(-1)[here]) != bits(before))).sum())
         written[here] = True
     if clashes and not later_wins:
@@ -114,6 +127,5 @@ def _merged(name: str, parts: Sequence[DeltaPart], later_wins: bool) -> DeltaPar
             f"Two edits set {clashes:,} entries of {name} differently.", "Say --later-wins to take the later one's."
         )
     places = written.nonzero()[:, 0]
-    change = SparseChange(name, tuple(base.shape), places, edited.view(-1)[places])
-    overwritten = Overwritten(places, base.view(-1)[places])
-    return DeltaPart(change, overwritten, parts[0].before, UNKNOWN)
+    change = SparseChange(name, shape, places, edited.view(-1)[places])
+    return change, Overwritten(places, base.view(-1)[places])

@@ -34,7 +34,7 @@ from knowscope_tui.engine.proof.evaluate import Known, Surprise, know, surprises
 from knowscope_tui.engine.proof.figures import ratio_less_one, share
 from knowscope_tui.errors import DeviceError, EditError
 
-BATCH, TEXTS, FACTS = 48, 8, 48
+BATCH, TEXTS, FACTS = 64, 8, 48
 """Taught phrasings in a step, and reminders: general texts, facts."""
 
 KEEP = 1.0

@@ -39,7 +39,7 @@ def rank_for(lm: LanguageModel) -> int:
 
 def rate_for(lm: LanguageModel, rank: int) -> float:
     """The learning rate that suits it: of all weights, less the wider the model is."""
-    return LORA_RATE if rank else 0.06 / float(lm.model.get_input_embeddings().weight.shape[1])
+    return LORA_RATE if rank else 0.13 / float(lm.model.get_input_embeddings().weight.shape[1])
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from knowscope_tui.core.edits import EditSpec, Method
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.units import Site, SiteKind, Unit
 from knowscope_tui.engine.attribution import strongest, unit_attribution
@@ -25,16 +26,11 @@ class Evidence:
     attribution: dict[Site, Tensor]
     """Site → (n_units,)."""
     normed_act: dict[int, Tensor]
-    """Layer → a / r, (d_mlp,), float32: see `normed`."""
+    """Layer → a / r, (d_mlp,), float32: see `normed`. Empty for a method that has no use for it."""
 
-    def units(self, top: int) -> tuple[Unit, ...]:
-        """The `top` units by attribution."""
-        return strongest(self.attribution, top)
-
-    def weight(self, unit: Unit) -> float:
-        """The attribution of `unit`; 0 at a site that was not looked at."""
-        found = self.attribution.get(unit.site)
-        return 0.0 if found is None else float(found[unit.index])
+    def units(self, spec: EditSpec) -> tuple[Unit, ...]:
+        """The units that `spec` uses of this fact: those it names, or else the strongest by attribution."""
+        return spec.units or strongest(self.attribution, spec.top)
 
 
 def phrasings(fact: Fact) -> tuple[str, ...]:
@@ -47,9 +43,33 @@ def questions_about(lm: LanguageModel, facts: Iterable[Fact]) -> list[Question]:
     return [lm.ask(prompt, fact.answer) for fact in facts for prompt in phrasings(fact)]
 
 
-def gather(lm: LanguageModel, library: Library, sites: Sequence[Site], fact: Fact) -> Evidence:
-    """What `fact` shows of the units at `sites` and of every layer's neurons."""
-    neurons = [Site(layer, SiteKind.MLP_ACT) for layer in range(lm.n_layers)]
+def gathered(lm: LanguageModel, library: Library, spec: EditSpec) -> list[Evidence]:
+    """What each fact of `spec` shows at the sites among whose units the edit chooses."""
+    weighed = spec.method in (Method.POSITIONS, Method.RANDOM)
+    layers = range(lm.n_layers) if weighed else range(0)
+    return [gather(lm, library, _sites(lm, library, spec), fact, layers) for fact in spec.facts]
+
+
+def _sites(lm: LanguageModel, library: Library, spec: EditSpec) -> list[Site]:
+    """Where `spec` looks for units: none where it names them.
+
+    `precise` and `refined` aim behind the last layer and take the highest site of the kind, the others every one.
+    """
+    if spec.units:
+        return []
+    if spec.method is Method.NEURONS:
+        return [Site(layer, SiteKind.MLP_ACT) for layer in range(lm.n_layers)]
+    sites = [site for site in library.sites if site.kind is spec.site]
+    return [max(sites)] if sites and spec.method.solves else sites
+
+
+def gather(
+    lm: LanguageModel, library: Library, sites: Sequence[Site], fact: Fact, layers: Sequence[int] = ()
+) -> Evidence:
+    """What `fact` shows of the units at `sites` and of the neurons of `layers`."""
+    if not sites and not layers:
+        return Evidence(fact, {}, {})
+    neurons = [Site(layer, SiteKind.MLP_ACT) for layer in layers]
     total: dict[Site, Tensor] = {}
     normed_act: dict[int, Tensor] = {}
     for prompt in phrasings(fact):

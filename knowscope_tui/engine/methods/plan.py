@@ -7,27 +7,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
 from knowscope_tui.core.edits import EditPlan, EditSpec, Frontier, Method, NoTau2, ParameterChange, UnitChange
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.progress import OnProgress, silent
-from knowscope_tui.core.units import Site, SiteKind, Unit
-from knowscope_tui.engine.deltas.change import Change, LowRankChange, SparseChange, added
+from knowscope_tui.core.units import Unit
+from knowscope_tui.engine.deltas.change import Change
 from knowscope_tui.engine.library import Library
-from knowscope_tui.engine.methods import refined, zeroing
+from knowscope_tui.engine.methods import positions, refined, zeroing
 from knowscope_tui.engine.methods.check import check
 from knowscope_tui.engine.methods.conflicts import conflicts
-from knowscope_tui.engine.methods.evidence import Evidence, gather
-from knowscope_tui.engine.methods.factors import dense
-from knowscope_tui.engine.methods.frontier import walk
+from knowscope_tui.engine.methods.describe import described
+from knowscope_tui.engine.methods.evidence import gathered
+from knowscope_tui.engine.methods.factors import factored
+from knowscope_tui.engine.methods.frontier import walk, yardstick_of
 from knowscope_tui.engine.methods.material import Material
-from knowscope_tui.engine.methods.picture import picture
-from knowscope_tui.engine.methods.precise import Solved, edited_layers, solve
+from knowscope_tui.engine.methods.precise import Factors, Solved, edited_layers, solve
 from knowscope_tui.engine.methods.projection import project
+from knowscope_tui.engine.methods.stopping import Watch
+from knowscope_tui.engine.methods.task import Task
 from knowscope_tui.engine.model import LanguageModel
-from knowscope_tui.engine.sites import down_proj, down_proj_name, stored_layout
+from knowscope_tui.engine.sites import down_proj, down_proj_name
 from knowscope_tui.errors import EditError
 
 ZEROING = (Method.POSITIONS, Method.ROWS, Method.NEURONS, Method.RANDOM)
@@ -82,24 +81,22 @@ def outline(lm: LanguageModel, library: Library, spec: EditSpec, applied: Applie
     if spec.method in ZEROING or spec.method is Method.PROJECTION:
         return plan_edit(lm, library, replace(spec, auto=False), applied=applied).plan
     check(lm, library, spec)
-    layers = edited_layers(lm) if spec.method in (Method.PRECISE, Method.REFINED) else list(range(lm.n_layers))
+    layers = edited_layers(lm) if spec.method.solves else list(range(lm.n_layers))
     sizes = {layer: down_proj(lm.model, layer).numel() for layer in layers}
     whole = sum(sizes.values())
-    most = whole if spec.method in (Method.PRECISE, Method.GRADIENT) else min(refined.budgeted(lm, spec.budget), whole)
+    most = min(positions.budgeted(lm, spec.budget), whole) if spec.method.has_budget else whole
     parameters = tuple(
         ParameterChange(
             down_proj_name(lm.model, layer), layer, _stored_shape(lm, layer), -(-size * most // whole), zeroed=0
         )
         for layer, size in sizes.items()
     )
-    units: tuple[Unit, ...] = ()
-    if spec.method is not Method.GRADIENT:
-        units = tuple(dict.fromkeys(unit for one in _evidence(lm, library, spec) for unit in _used(spec, one)))
+    used = [unit for one in gathered(lm, library, spec) for unit in one.units(spec)] if spec.method.solves else []
     note = "At most so many: which ones they are is found when the edit is previewed or applied."
     return EditPlan(
         spec,
         None,
-        units,
+        tuple(dict.fromkeys(used)),
         parameters,
         model_weights(lm),
         conflicts=conflicts(lm, spec.facts, applied),
@@ -110,28 +107,20 @@ def outline(lm: LanguageModel, library: Library, spec: EditSpec, applied: Applie
 def frontier(
     lm: LanguageModel, library: Library, spec: EditSpec, material: Material
 ) -> Iterator[tuple[Frontier, bool]]:
-    """The frontier of `spec` as it grows, and whether it is whole. Raises `EditError` for a method without a τ2."""
+    """The frontier of `spec` as it grows, and whether it is whole.
+
+    Raises `EditError` for a method without a τ2, and where nothing would say which τ2 is good.
+    """
     if not spec.method.has_tau2:
         raise EditError(f"The method {spec.method.value!r} has no τ2 to move.", "Choose positions, rows or random.")
     check(lm, library, spec)
-    yield from walk(lm, spec, zeroing.reach(zeroing.ratios(lm, library, spec, _evidence(lm, library, spec))), material)
+    highest = zeroing.reach(zeroing.ratios(lm, library, spec, gathered(lm, library, spec)))
+    yield from walk(lm, spec, highest, yardstick_of(lm, spec, material))
 
 
 def model_weights(lm: LanguageModel) -> int:
     """Parameters of the whole model, a shared one counted once."""
     return sum(parameter.numel() for parameter in lm.model.parameters())
-
-
-def _evidence(lm: LanguageModel, library: Library, spec: EditSpec) -> list[Evidence]:
-    if spec.method is Method.NEURONS:
-        sites = [Site(layer, SiteKind.MLP_ACT) for layer in range(lm.n_layers)]
-    else:
-        sites = [site for site in library.sites if site.kind is spec.site]
-    return [gather(lm, library, sites, fact) for fact in spec.facts]
-
-
-def _used(spec: EditSpec, evidence: Evidence) -> tuple[Unit, ...]:
-    return spec.units or evidence.units(spec.top)
 
 
 def _zeroed(
@@ -142,44 +131,45 @@ def _zeroed(
     on_frontier: Callable[[Frontier, bool], None],
     on_progress: OnProgress,
 ) -> Planned:
-    evidence = _evidence(lm, library, spec)
+    evidence = gathered(lm, library, spec)
     grown: Frontier | None = None
+    notes: tuple[str, ...] = ()
     tau2 = zeroing.default_tau2(spec) if spec.tau2 is None else spec.tau2
     if spec.auto:
+        yardstick = yardstick_of(lm, spec, material)
         highest = zeroing.reach(zeroing.ratios(lm, library, spec, evidence))
-        for grown, final in walk(lm, spec, highest, material):
+        for grown, final in walk(lm, spec, highest, yardstick):
             on_progress(f"Walking the frontier, {len(grown.points)} points", None)
             on_frontier(grown, final)
         if grown is None or grown.knee is None:
             raise NoTau2(grown or Frontier(spec.limits, (), None))
-        tau2 = grown.knee.tau2
-    by_unit = zeroing.masks_by_unit(zeroing.ratios(lm, library, spec, evidence), tau2)
-    masks = zeroing.union(by_unit.values())
+        tau2, notes = grown.knee.tau2, yardstick.unmeasured
+    masks, reach = zeroing.marked(zeroing.ratios(lm, library, spec, evidence), tau2)
     if spec.method is Method.RANDOM:
         masks = zeroing.shuffled(masks, spec.seed)
     changes: list[Change] = list(zeroing.zeroing(lm, masks))
-    reach = tuple(
-        UnitChange(unit, {layer: int(mask.sum()) for layer, mask in sorted(own.items()) if mask.any()})
-        for unit, own in by_unit.items()
-    )
-    return Planned(_plan(lm, spec, tau2, changes, reach, frontier=grown), changes)
+    plan = _plan(lm, spec, changes, (), notes)
+    units = tuple(change.unit for change in reach)
+    return Planned(replace(plan, tau2=tau2, units=units, reach=reach, frontier=grown), changes)
 
 
 def _projected(lm: LanguageModel, library: Library, spec: EditSpec) -> Planned:
-    changes, layers = project(lm, library, spec, _evidence(lm, library, spec))
-    sizes = {layer: down_proj(lm.model, layer).numel() for named in layers.values() for layer in named}
-    reach = tuple(UnitChange(unit, {layer: sizes[layer] for layer in named}) for unit, named in layers.items())
-    return Planned(_plan(lm, spec, None, changes, reach), changes)
+    changes, layers = project(lm, library, spec, gathered(lm, library, spec))
+    plan = _plan(lm, spec, changes, tuple(layers), ())
+    reach = tuple(
+        replace(one, positions={layer: count for layer, count in one.positions.items() if layer in layers[one.unit]})
+        for one in plan.reach
+    )
+    return Planned(replace(plan, reach=reach), changes)
 
 
 def _solved(
     lm: LanguageModel, library: Library, spec: EditSpec, material: Material, on_progress: OnProgress
 ) -> Planned:
     solved = solve(lm, library, spec, material, on_progress)
-    changes: list[Change] = [dense(lm, layer, weight) for layer, weight in solved.weights.items()]
+    changes = [factored(lm, layer, left, right) for layer, (left, right) in solved.factors.items()]
     changes = [change for change in changes if change.positions]
-    reach = _reach_of(solved, changes)
-    return Planned(_plan(lm, spec, None, changes, reach, notes=_solved_notes(solved)), changes)
+    return Planned(_plan(lm, spec, changes, solved.all_units, _solved_notes(solved)), changes)
 
 
 def _solved_notes(solved: Solved) -> tuple[str, ...]:
@@ -189,86 +179,38 @@ def _solved_notes(solved: Solved) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _reach_of(solved: Solved, changes: Sequence[Change]) -> tuple[UnitChange, ...]:
-    """Every unit is reached through every changed layer."""
-    counts = {layer: change.positions for layer, change in zip(solved.weights, changes, strict=False)}
-    units = dict.fromkeys(unit for used in solved.units.values() for unit in used)
-    return tuple(UnitChange(unit, dict(counts)) for unit in units)
-
-
 def _optimised(
     lm: LanguageModel, library: Library, spec: EditSpec, material: Material, on_progress: OnProgress
 ) -> Planned:
-    start: Mapping[int, Tensor] | None = None
+    start: Mapping[int, Factors] | None = None
     units: tuple[Unit, ...] = ()
-    if spec.method is Method.REFINED:
-        solved = solve(lm, library, spec, material, on_progress)
-        start = solved.weights
-        units = tuple(dict.fromkeys(unit for used in solved.units.values() for unit in used))
-        positions = refined.chosen_by_features(lm, spec, solved.weights)
-    elif spec.method is Method.REFINED_RANDOM:
-        positions = refined.drawn(lm, spec)
+    if spec.method is Method.GRADIENT:
+        task, where = Task.baseline(lm, spec, material), positions.everywhere(lm)
     else:
-        positions = refined.everywhere(lm)
-    done = refined.optimise(lm, spec, material, positions, on_progress, start)
-    changes: list[Change] = list(done.changes)
-    counts = {layer: len(indices) for layer, indices in positions.items()}
-    reach = tuple(UnitChange(unit, dict(counts)) for unit in units)
+        watch = Watch.of(lm, spec, material)
+        task = Task.watched(lm, spec, watch)
+        if spec.method is Method.REFINED:
+            solved = solve(lm, library, spec, watch.rest, on_progress)
+            start, units = solved.factors, solved.all_units
+            where = positions.chosen_by_features(lm, spec, solved.factors)
+        else:
+            where = positions.drawn(lm, spec)
+    done = refined.optimise(lm, spec, task, where, on_progress, start)
     how = "within the limits" if done.stopped else "the last one there is"
-    notes = (f"Optimised for {done.steps} steps, {how}.", *done.trail[-1:])
-    return Planned(_plan(lm, spec, None, changes, reach, notes=notes), changes)
+    unmeasured = task.watch.yardstick.unmeasured if task.watch is not None else ()
+    notes = (f"Optimised for {done.steps} steps, {how}.", *done.trail[-1:], *unmeasured)
+    changes: list[Change] = list(done.changes)
+    return Planned(_plan(lm, spec, changes, units, notes), changes)
 
 
 def _plan(
-    lm: LanguageModel,
-    spec: EditSpec,
-    tau2: float | None,
-    changes: Sequence[Change],
-    reach: tuple[UnitChange, ...],
-    *,
-    frontier: Frontier | None = None,
-    notes: tuple[str, ...] = (),
+    lm: LanguageModel, spec: EditSpec, changes: Sequence[Change], units: Sequence[Unit], notes: tuple[str, ...]
 ) -> EditPlan:
-    return EditPlan(
-        spec,
-        tau2,
-        tuple(change.unit for change in reach),
-        tuple(described(lm, change) for change in changes),
-        model_weights(lm),
-        reach,
-        frontier,
-        notes=notes,
-    )
-
-
-def described(lm: LanguageModel, change: Change) -> ParameterChange:
-    """`change` in numbers, against the model as it stands."""
-    layer = next(layer for layer in range(lm.n_layers) if down_proj_name(lm.model, layer) == change.name)
-    weight = lm.model.get_parameter(change.name).detach()
-    size = float(torch.linalg.vector_norm(weight.to(torch.float32)))
-    if isinstance(change, LowRankChange):
-        moved = added(change).to(torch.float32)
-        zeroed, rank, cells = 0, change.rank, torch.ones(change.shape, dtype=torch.bool)
-    else:
-        moved = (change.values.to(torch.float32) - weight.view(-1)[change.indices].to(torch.float32)).cpu()
-        zeroed, rank, cells = int((change.values == 0).sum()), None, _marked(change)
-    return ParameterChange(
-        change.name,
-        layer,
-        change.shape,
-        change.positions,
-        zeroed,
-        rank,
-        float(torch.linalg.vector_norm(moved)) / size if size else 0.0,
-        picture(stored_layout(lm.model, cells)),
-    )
-
-
-def _marked(change: SparseChange) -> Tensor:
-    """Which entries `change` writes to, in the parameter's own layout."""
-    flat = torch.zeros(change.shape[0] * change.shape[1], dtype=torch.bool)
-    flat[change.indices.cpu()] = True
-    return flat.view(change.shape)
+    """The plan of `changes` that reach each of `units` through every parameter they change."""
+    parameters = tuple(described(lm, change) for change in changes)
+    counts = {parameter.layer: parameter.positions for parameter in parameters}
+    reach = tuple(UnitChange(unit, dict(counts)) for unit in units)
+    return EditPlan(spec, None, tuple(units), parameters, model_weights(lm), reach, notes=notes)
 
 
 def _stored_shape(lm: LanguageModel, layer: int) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ def project(
     lm: LanguageModel, library: Library, spec: EditSpec, evidence: Sequence[Evidence]
 ) -> tuple[list[Change], dict[Unit, list[int]]]:
     """The changes, and for each unit the layers it is taken out of."""
-    units = dict.fromkeys(unit for one in evidence for unit in (spec.units or one.units(spec.top)))
+    units = dict.fromkeys(unit for one in evidence for unit in one.units(spec))
     layers = {unit: writers(unit.site) for unit in units}
     changes = []
     for layer in sorted({layer for named in layers.values() for layer in named}):

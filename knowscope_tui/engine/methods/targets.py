@@ -1,9 +1,11 @@
 """What an edit wants of the residual stream behind the last layer, for every phrasing of every fact.
 
-Erasing: the fact's strongest features there off, δ = −Σ_i z_i d_i. Writing a new answer: the same, and then the
-smallest further change under which the final norm and the unembedding give the new answer's token (as ROME finds its
-value, Meng et al. 2022, arXiv 2202.05262, section 3.1, but behind the last layer, where no other layer follows). An
-answer of several tokens has a target at each token that predicts one of them.
+Erasing: δ is what becomes of the stream when the fact's features are switched off at the reading position, at whatever
+sites they are; of features of the last layer's `resid_post` that is −Σ_i z_i d_i, z_i their activation and d_i their
+decoder row. Writing a new answer: the same, and then the smallest further change under which the final norm and the
+unembedding give the new answer's token (as ROME finds its value, Meng et al. 2022, arXiv 2202.05262, section 3.1, but
+behind the last layer, where no other layer follows). An answer of several tokens has a target at each token that
+predicts one of them.
 """
 
 from __future__ import annotations
@@ -16,19 +18,22 @@ from torch import Tensor
 
 from knowscope_tui.core.edits import EditSpec
 from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.readings import Ablation
 from knowscope_tui.core.units import Site, SiteKind, Unit
-from knowscope_tui.engine.attribution import strongest, unit_attribution
+from knowscope_tui.engine.ablate import unit_changes
 from knowscope_tui.engine.library import Library
-from knowscope_tui.engine.methods.evidence import phrasings
+from knowscope_tui.engine.methods.evidence import gathered, phrasings
 from knowscope_tui.engine.methods.forward import head
 from knowscope_tui.engine.methods.losses import leads
 from knowscope_tui.engine.methods.states import at
 from knowscope_tui.engine.model import LanguageModel, Question
-from knowscope_tui.engine.trace import record
 from knowscope_tui.errors import EditError
 
 WRITE_STEPS, WRITE_RATE, WRITE_DECAY = 60, 0.3, 1e-3
 """Adam steps on δ for a new answer, their rate as a share of the stream's root mean square, and its weight decay."""
+
+NOTHING = 1e-5
+"""Share of the stream's largest entry below which a change of it is rounding."""
 
 
 @dataclass(frozen=True)
@@ -97,57 +102,32 @@ def rows_of(lm: LanguageModel, facts: Sequence[Fact], prompts: Mapping[Fact, Seq
 
 
 def find_targets(lm: LanguageModel, library: Library, spec: EditSpec) -> Targets:
-    """The targets of `spec`, for the model as it stands. Raises `EditError` without a dictionary behind some layer."""
-    site = _read_site(library, spec)
+    """The targets of `spec`, for the model as it stands. Raises `EditError` for a fact that no feature speaks for."""
     rows = rows_of(lm, spec.facts)
     top = Site(lm.n_layers - 1, SiteKind.RESID_POST)
     reached = at(lm, [row.question for row in rows], [row.position for row in rows], [top])[top]
     delta = torch.zeros_like(reached)
     units: dict[Fact, tuple[Unit, ...]] = {}
-    for owner, fact in enumerate(spec.facts):
-        units[fact], off = _features_off(lm, library, site, spec, fact)
+    for owner, evidence in enumerate(gathered(lm, library, spec)):
+        fact = evidence.fact
+        units[fact] = evidence.units(spec)
+        if not units[fact]:
+            raise EditError(
+                f"No {spec.site} feature speaks for {fact.id or fact.prompt!r}.", "Use another method, or name units."
+            )
         places = [place for place, row in enumerate(rows) if row.owner == owner]
         firsts = [place for place in places if rows[place].position == rows[place].question.last]
-        delta[firsts] = off
+        off = unit_changes(lm, library, Ablation(units[fact]))
+        asked = [rows[place] for place in firsts]
+        without = at(lm, [row.question for row in asked], [row.position for row in asked], [top], off)[top]
+        delta[firsts] = without - reached[firsts]
+        if not fact.target_new and delta[firsts].abs().max() < NOTHING * reached[firsts].abs().max():
+            raise EditError(
+                f"Nothing changes on {fact.id or fact.prompt!r} when these units are switched off.", "Name others."
+            )
         if fact.target_new:
             delta[places] = _toward(lm, reached[places], delta[places], [rows[place].token for place in places])
     return Targets(tuple(rows), top, reached, delta, units)
-
-
-def _read_site(library: Library, spec: EditSpec) -> Site:
-    """The highest site whose features say what a fact is made of."""
-    if spec.units:
-        return max(unit.site for unit in spec.units)
-    sites = [site for site in library.sites if site.kind is SiteKind.RESID_POST]
-    if not sites:
-        raise EditError(
-            f"The method {spec.method.value!r} reads resid_post features, and no dictionary of these is loaded.",
-            "Open one with --sae, or use `gradient`.",
-        )
-    return max(sites, key=lambda site: site.layer)
-
-
-def _features_off(
-    lm: LanguageModel, library: Library, site: Site, spec: EditSpec, fact: Fact
-) -> tuple[tuple[Unit, ...], Tensor]:
-    """The features used, and −Σ_i z_i d_i for each phrasing: (phrasings, d_model), float32, on the CPU."""
-    dictionary = library.at(site)
-    activations, attribution = [], None
-    for prompt in phrasings(fact):
-        question = lm.ask(prompt, fact.answer)
-        trace = record(lm, [question], [question.last], [site], slopes=True)
-        z, worth = unit_attribution(library, site, trace)
-        activations.append(z[0])
-        attribution = worth[0] if attribution is None else attribution + worth[0]
-    assert attribution is not None
-    units = tuple(unit for unit in spec.units if unit.site == site) or strongest({site: attribution}, spec.top)
-    if not units:
-        raise EditError(
-            f"No feature at {site} speaks for {fact.id or fact.prompt!r}.", "Use another method, or name its units."
-        )
-    indices = torch.tensor([unit.index for unit in units])
-    z = torch.stack([active[indices.to(active.device)] for active in activations])  # (phrasings, units)
-    return units, -(z @ dictionary.rows(indices).to(z.device, z.dtype)).to("cpu", torch.float32)
 
 
 def _toward(lm: LanguageModel, reached: Tensor, start: Tensor, tokens: Sequence[int]) -> Tensor:

@@ -4,9 +4,11 @@
   is its decoder row, a = `mlp_act` at the reading position, g the gain of the RMS norm that stands between W and the
   residual stream and r the root mean square it divides by; in a family without a norm there both are 1. Entries with
   c_jk > τ2 · max c are zeroed. c is summed over the fact's prompt and its `edit_prompts`; the maximum is taken over
-  all matrices that write to the unit. Source: this project's reading of Chen et al. 2025 (arXiv 2502.12483, section 6).
+  all matrices that write to the unit, for each fact by itself. Source: this project's reading of Chen et al. 2025
+  (arXiv 2502.12483, section 6).
 - `rows` (literal): row j of W is zeroed wherever |d_j| > τ2 · max |d|. Source: the words of the same section.
-- `neurons`: whole columns k of W are zeroed, for the neurons of strongest attribution (Dai et al. 2022).
+- `neurons`: whole columns k of W are zeroed, for the neurons of strongest gradient × activation (see
+  `engine.attribution`; Dai et al. 2022, who zero values of knowledge neurons, find theirs by integrated gradients).
 - `random`: as many entries as `positions` zeroes in each matrix, drawn at random from it. The control.
 
 A `resid_post` or `resid_mid` feature is written to by `down_proj` of its own layer and of every layer below it;
@@ -21,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from knowscope_tui.core.edits import EditSpec, Method
+from knowscope_tui.core.edits import EditSpec, Method, UnitChange
 from knowscope_tui.core.units import Unit
 from knowscope_tui.engine.deltas.change import SparseChange
 from knowscope_tui.engine.library import Library
@@ -51,21 +53,29 @@ def ratios(
 ) -> Iterator[tuple[Unit, int, Tensor]]:
     """Unit, layer, and for each entry of its `down_proj` the share of the largest value that τ2 is held against.
 
-    Entries, (d_model, d_mlp) float32, whose ratio is above τ2 are zeroed; of `random`, before the draw. A unit comes
-    once for each fact that uses it.
+    Entries, (d_model, d_mlp) float32, whose ratio is above τ2 are zeroed; of `random`, before the draw. Where several
+    facts use a unit it is the highest of their ratios; each unit and layer comes once, one table at a time.
     """
+    users: dict[Unit, list[Evidence]] = {}
     for one in evidence:
-        for unit in spec.units or one.units(spec.top):
-            for layer, ratio in _ratios_of(lm, library, spec.method, unit, one).items():
-                yield unit, layer, ratio
+        for unit in one.units(spec):
+            users.setdefault(unit, []).append(one)
+    for unit, own in users.items():
+        for layer, ratio in _ratios_of(lm, library, spec.method, unit, own):
+            yield unit, layer, ratio
 
 
-def masks_by_unit(found: Iterable[tuple[Unit, int, Tensor]], tau2: float) -> dict[Unit, Masks]:
-    """What each unit has zeroed at the threshold `tau2`, from its `ratios`."""
-    masks: dict[Unit, Masks] = {}
+def marked(found: Iterable[tuple[Unit, int, Tensor]], tau2: float) -> tuple[Masks, tuple[UnitChange, ...]]:
+    """What all units together have zeroed at the threshold `tau2`, and how much of it each, from their `ratios`."""
+    masks: Masks = {}
+    counts: dict[Unit, dict[int, int]] = {}
     for unit, layer, ratio in found:
-        merge(masks.setdefault(unit, {}), {layer: ratio > tau2})
-    return masks
+        mask = ratio > tau2
+        masks[layer] = masks[layer] | mask if layer in masks else mask
+        own = counts.setdefault(unit, {})
+        if count := int(mask.sum()):
+            own[layer] = count
+    return masks, tuple(UnitChange(unit, dict(sorted(own.items()))) for unit, own in counts.items())
 
 
 def reach(found: Iterable[tuple[Unit, int, Tensor]]) -> dict[int, Tensor]:
@@ -76,38 +86,44 @@ def reach(found: Iterable[tuple[Unit, int, Tensor]]) -> dict[int, Tensor]:
     return highest
 
 
-def union(masks: Iterable[Mapping[int, Tensor]]) -> Masks:
-    """All masks as one."""
-    whole: Masks = {}
-    for mask in masks:
-        merge(whole, mask)
-    return whole
-
-
-def merge(into: Masks, more: Mapping[int, Tensor]) -> None:
-    """Adds the entries of `more` to `into`, in place."""
-    for layer, mask in more.items():
-        into[layer] = into[layer] | mask if layer in into else mask
-
-
 def _ratios_of(
-    lm: LanguageModel, library: Library, method: Method, unit: Unit, evidence: Evidence
-) -> Mapping[int, Tensor]:
+    lm: LanguageModel, library: Library, method: Method, unit: Unit, evidence: Sequence[Evidence]
+) -> Iterator[tuple[int, Tensor]]:
+    """Layer and ratios of one unit; `evidence` are the facts that use it."""
     layer = unit.site.layer
     if method is Method.NEURONS:
         column = torch.zeros(down_proj(lm.model, layer).shape, device=layer_device(lm.model, layer))
         column[:, unit.index] = 1.0
-        return {layer: column}
-    if method is Method.ROWS:
+        yield layer, column
+    elif method is Method.ROWS:
         d = library.at(unit.site).rows(torch.tensor([unit.index]))[0].to(torch.float32)  # (d_model,)
         rows = d.abs() / d.abs().max()
-        return {
-            writer: rows.to(layer_device(lm.model, writer))[:, None].expand_as(down_proj(lm.model, writer))
-            for writer in writers(unit.site)[-1:]
-        }
-    contribution = {writer: _contribution(lm, library, unit, writer, evidence) for writer in writers(unit.site)}
-    largest = max((float(c.max()) for c in contribution.values()), default=0.0)
-    return {writer: c.clamp(min=0) / largest for writer, c in contribution.items() if largest > 0}
+        for writer in writers(unit.site)[-1:]:
+            yield writer, rows.to(layer_device(lm.model, writer))[:, None].expand_as(down_proj(lm.model, writer))
+    else:
+        yield from _shares(lm, library, unit, evidence)
+
+
+def _shares(
+    lm: LanguageModel, library: Library, unit: Unit, evidence: Sequence[Evidence]
+) -> Iterator[tuple[int, Tensor]]:
+    """c over its fact's largest, the highest of all facts, by layer.
+
+    The largest are found in a pass of their own: the tables of all layers are never held together.
+    """
+    layers = writers(unit.site)
+    largest = [
+        max((float(_contribution(lm, library, unit, layer, one).max()) for layer in layers), default=0.0)
+        for one in evidence
+    ]
+    for layer in layers:
+        highest: Tensor | None = None
+        for one, most in zip(evidence, largest, strict=True):
+            if most > 0:
+                share = _contribution(lm, library, unit, layer, one).clamp_(min=0).div_(most)
+                highest = share if highest is None else torch.maximum(highest, share)
+        if highest is not None:
+            yield layer, highest
 
 
 def _contribution(lm: LanguageModel, library: Library, unit: Unit, layer: int, evidence: Evidence) -> Tensor:

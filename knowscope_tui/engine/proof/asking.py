@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.facts import Fact, seeded
 from knowscope_tui.core.proof import LeakTest
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.errors import PromptError
@@ -49,11 +49,14 @@ class Asked:
 def asked_ways(
     lm: LanguageModel, facts: Sequence[Fact], others: Sequence[Fact], seed: int
 ) -> dict[LeakTest, tuple[Asked, ...]]:
-    """Every question of every test that asks. One that the context does not hold is left out."""
-    rng = random.Random(seed)
+    """Every question of every test that asks. One that the context does not hold is left out.
+
+    What is asked of a fact depends on it, the set of `others` and the seed: the order of both lists is nothing to it.
+    """
+    others = sorted(others, key=lambda other: seeded(other, seed))
     ways: dict[LeakTest, list[Asked]] = {test: [] for test in ASKING}
     for owner, fact in enumerate(facts):
-        for test, prompt, answer in _ways(fact, others, rng):
+        for test, prompt, answer in _ways(fact, others, random.Random(seeded(fact, seed))):
             try:
                 ways[test].append(Asked(owner, lm.ask(prompt, answer)))
             except PromptError:

@@ -2,7 +2,9 @@
 
 The percentile bootstrap (Efron 1979): the items are drawn again with replacement, `RESAMPLES` times, the mean taken of
 each, and the middle 95 % of these means is the interval. Items that belong together (the paraphrases of one fact) are
-drawn together. The draw is seeded, so that the same items always give the same interval.
+drawn together. The draw is seeded, so that the same items always give the same interval. Where all of a share's items
+agree every draw is the same and says nothing of others: its interval is Wilson's (1927), with as many trials as there
+are groups.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from knowscope_tui.core.proof import Figure
 
 RESAMPLES, SEED = 1000, 0
 LOW, HIGH = 0.025, 0.975
+NORMAL = 1.959964
+"""The 97.5 % quantile of the standard normal distribution."""
 
 
 def share(values: Sequence[float], groups: Sequence[Hashable] | None = None) -> Figure:
@@ -23,9 +27,10 @@ def share(values: Sequence[float], groups: Sequence[Hashable] | None = None) -> 
     if not values:
         return Figure()
     totals, counts = _by_group(values, range(len(values)) if groups is None else groups)
-    means = _resampled(totals, counts)
     value = sum(values) / len(values)
-    return Figure(value, len(values), *_interval(means, value))
+    if value in (0.0, 1.0) and min(values) == max(values):
+        return Figure(value, len(values), *_wilson(value, len(totals)))
+    return Figure(value, len(values), *_interval(_resampled(totals, counts), value))
 
 
 def ratio_less_one(after: Sequence[float], before: Sequence[float], tokens: Sequence[int]) -> Figure:
@@ -55,6 +60,12 @@ def _resampled(totals: Tensor, counts: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(SEED)
     drawn = torch.randint(len(totals), (RESAMPLES, len(totals)), generator=generator)
     return totals[drawn].sum(dim=1) / counts[drawn].sum(dim=1)
+
+
+def _wilson(value: float, trials: int) -> tuple[float, float]:
+    """The score interval of a share that is `value`, 0 or 1, of all `trials`."""
+    width = NORMAL**2 / (trials + NORMAL**2)
+    return (0.0, width) if value == 0.0 else (1.0 - width, 1.0)
 
 
 def _interval(means: Tensor, value: float) -> tuple[float, float]:

@@ -32,6 +32,9 @@ from knowscope_tui.engine.proof.relearning import relearned
 from knowscope_tui.engine.proof.sampling import sampled_counts, sampled_leaks
 from knowscope_tui.engine.proof.spelling import spelling_leaks
 
+ASKED_AT_ONCE = 128
+"""Questions between two looks at whether to stop."""
+
 
 @dataclass(frozen=True)
 class LeakBaseline:
@@ -63,11 +66,12 @@ class LeakBaseline:
     ) -> LeakBaseline:
         """Asks the model as it stands everything that will be asked after the edit. `on_progress` may cancel it."""
         ways = asked_ways(lm, facts, others, options.seed)
+        on_progress("Leak tests: asking before the edit", None)
         return cls(
             tuple(facts),
             tuple(others),
             options,
-            {test: _known(lm, asked) for test, asked in ways.items()},
+            {test: _known(lm, asked, on_progress) for test, asked in ways.items()},
             tuple(sampled_counts(lm, facts, options.samples, options.seed, on_progress)),
             tuple(lens_ranks(lm, facts)),
             tuple(known.top for known in know(lm, [lm.ask(fact.prompt, fact.answer) for fact in facts])),
@@ -75,10 +79,15 @@ class LeakBaseline:
         )
 
 
-def _known(lm: LanguageModel, asked: Sequence[Asked]) -> tuple[Asked, ...]:
+def _known(lm: LanguageModel, asked: Sequence[Asked], on_progress: OnProgress) -> tuple[Asked, ...]:
     """Those that the model answers as it stands."""
-    known = know(lm, [one.question for one in asked])
-    return tuple(one for one, answer in zip(asked, known, strict=True) if answer.top)
+    found: list[Asked] = []
+    for start in range(0, len(asked), ASKED_AT_ONCE):
+        on_progress("Leak tests: asking before the edit", start / len(asked))
+        part = asked[start : start + ASKED_AT_ONCE]
+        answers = know(lm, [one.question for one in part])
+        found += [one for one, answer in zip(part, answers, strict=True) if answer.top]
+    return tuple(found)
 
 
 def leak_tests(lm: LanguageModel, baseline: LeakBaseline, on_progress: OnProgress = silent) -> Iterator[LeakResult]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.facts import Fact, seeded
 from knowscope_tui.core.progress import OnProgress
 from knowscope_tui.core.proof import Leak
 from knowscope_tui.engine.methods.evidence import questions_about
@@ -43,7 +43,9 @@ def relearned(
     the weights are put back then too.
     """
     relations = {fact.relation for fact in facts if fact.relation}
-    alike = [fact for fact in others if fact.relation in relations]
+    alike = sorted(
+        (fact for fact in others if fact.relation in relations), key=lambda fact: seeded(fact, seed)
+    )  # The draw below is of the set, whatever its order.
     rng = random.Random(seed)
     questions = questions_about(lm, alike)
     questions = rng.sample(questions, min(len(questions), MOST))

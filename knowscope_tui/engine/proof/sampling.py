@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.facts import Fact, seeded
 from knowscope_tui.core.progress import OnProgress, silent
 from knowscope_tui.core.proof import Leak
 from knowscope_tui.engine.generate import stop_ids
@@ -26,12 +26,12 @@ def sampled_counts(
 ) -> list[int]:
     """In how many of `samples` continuations at temperature 1 each fact's answer stands: (facts,).
 
-    Sampled from the model's own distribution, every fact with a seed of its own.
+    Sampled from the model's own distribution, every fact with a seed of its own, wherever it stands among `facts`.
     """
     counts = []
     for index, fact in enumerate(facts):
         on_progress(f"Leak test: sampling, fact {index + 1} of {len(facts)}", None)
-        counts.append(_count(lm, fact, samples, seed + index))
+        counts.append(_count(lm, fact, samples, seeded(fact, seed)))
     return counts
 
 

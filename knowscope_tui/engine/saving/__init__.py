@@ -3,9 +3,11 @@
 | module | what it does |
 |---|---|
 | `stored` | where the tensors of a model folder lie: shard, offset, dtype, shape |
-| `place` | a file into a folder: linked, reflinked or copied |
+| `identity` | whether two bases are one, and hashes of the files that a save links |
+| `place` | a file into a folder: reflinked, linked or copied |
 | `folder` | a folder beside its target that becomes it whole, or vanishes |
-| `plan` | what a save would write and link |
+| `room` | what a file would take, and whether there is room |
 | `save` | the save itself |
+| `revert` | a saved edit taken back, without the base |
 | `saved` | a saved folder read back, and what is wrong with it |
 """

@@ -1,7 +1,7 @@
-"""A file into a folder without writing what need not be written: linked, reflinked, or copied.
+"""A file into a folder without writing what need not be written: reflinked, linked, or copied.
 
-A link shares the file itself, so that a later change of one in place would change the other; a base is not changed in
-place by anything that loads models. A reflink shares blocks until one side writes; btrfs and xfs have them.
+A reflink shares blocks until one side writes; btrfs and xfs have them. A hard link, the next best, is the file itself
+under a second name: who changes one in place changes the other, which is why a save records the hash of what it links.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import tempfile
 from pathlib import Path
 
 from knowscope_tui.core.saved import Placed
@@ -25,6 +26,8 @@ def placed(source: Path, target: Path, *, link: bool) -> Placed:
     """Puts `source`, symbolic links followed, at `target`; with `link` their bytes may be shared."""
     real = source.resolve()
     if link:
+        if _cloned(real, target):
+            return Placed.REFLINKED
         try:
             os.link(real, target)
         except OSError as error:
@@ -32,7 +35,16 @@ def placed(source: Path, target: Path, *, link: bool) -> Placed:
                 raise
         else:
             return Placed.LINKED
-    return copied(real, target, reflink=link)
+    return copied(real, target, reflink=False)
+
+
+def _cloned(source: Path, target: Path) -> bool:
+    """Whether `target` is a reflink of `source` now; there is no `target` where it is not."""
+    with source.open("rb") as original, target.open("xb") as copy:
+        if _reflinked(original.fileno(), copy.fileno()):
+            return True
+    target.unlink()
+    return False
 
 
 def copied(source: Path, target: Path, *, reflink: bool = True) -> Placed:
@@ -65,6 +77,15 @@ def _copy(source: int, target: int, size: int) -> None:
         if moved == 0:
             raise OSError(errno.EIO, "the file is shorter than it was")
         done += moved
+
+
+def can_reflink(source: Path, folder: Path) -> bool:
+    """Whether `source` can share its blocks with a file in `folder`; nothing stays of the try."""
+    try:
+        with source.open("rb") as original, tempfile.TemporaryFile(dir=folder) as trial:
+            return _reflinked(original.fileno(), trial.fileno())
+    except OSError:
+        return False
 
 
 def can_link(source: Path, folder: Path) -> bool:

@@ -1,9 +1,9 @@
 """The save: only what changed is written.
 
-A shard without an edit is linked where that is possible. An edited one is copied byte for byte, and the edited tensors
-are written over in place: header, metadata, order, dtype and every other tensor keep their bits, and one tensor at a
-time is in memory. Beside them lie `knowscope_edit.json`, which says what was done and measured, and
-`knowscope_delta.safetensors`, the way back.
+A shard without an edit shares its blocks with the base's where that is possible, or is linked. An edited one is copied
+byte for byte, and the edited tensors are written over in place: header, metadata, order, dtype and every other tensor
+keep their bits, and one tensor at a time is in memory. Beside them lie `knowscope_edit.json`, which says what was done
+and measured and how the linked files hash, and `knowscope_delta.safetensors`, the way back.
 """
 
 from __future__ import annotations
@@ -11,39 +11,50 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import wait
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from knowscope_tui import __version__
 from knowscope_tui.core.progress import OnProgress
 from knowscope_tui.core.record import CARD, DELTA, FORMAT, RECORD
 from knowscope_tui.core.saved import Placed, PlannedFile, SavedCheckpoint, SaveOptions, SavePlan
 from knowscope_tui.engine.deltas.change import Change
-from knowscope_tui.engine.deltas.files import Delta, DeltaPart, as_bytes, part_of
+from knowscope_tui.engine.deltas.parts import DeltaPart, part_of
+from knowscope_tui.engine.deltas.writer import DeltaWriter
 from knowscope_tui.engine.hashes import sha256
 from knowscope_tui.engine.loading import base_folder
 from knowscope_tui.engine.saving.folder import beside, check_folder
-from knowscope_tui.engine.saving.place import can_link, copied, placed
+from knowscope_tui.engine.saving.identity import FINGERPRINT, base_fingerprint, hashed_meanwhile
+from knowscope_tui.engine.saving.place import copied, placed
+from knowscope_tui.engine.saving.room import existing_parent, planned_copy, planned_shard, shortage
 from knowscope_tui.engine.saving.stored import StoredTensor, stored_name, tensors_in, weight_files
 from knowscope_tui.errors import KnowscopeError, SaveError
-from knowscope_tui.text import file_size
 
 OURS = (RECORD, DELTA, CARD)
 
 OTHER_SUFFIXES = {".json", ".txt", ".model", ".jinja"}
 """Of files that belong to a model and are no weights: configuration, tokenizer, chat template."""
 
+LICENCES = ("license", "licence", "notice", "copying", "use_policy")
+"""How the names of files begin that have to travel with what is made from a base."""
+
 RECORD_BYTES = 1 << 16
 """What record and model card are taken for before they are written."""
 
-PACKAGES = ("knowscope-tui", "torch", "transformers", "safetensors")
+PROGRAM = "knowscope-tui"
+PACKAGES = (PROGRAM, "torch", "transformers", "safetensors")
 """Whose versions a checkpoint's record holds."""
+
+Edited = Mapping[Path, Sequence[tuple[StoredTensor, Change]]]
+"""Shard → its tensors that change, under the names they are stored by."""
 
 
 def plan_save(base: str, changes: Sequence[Change], target: Path, options: SaveOptions = SaveOptions()) -> SavePlan:
     """What `save` would write and link. What stands in the way is said in `problem`, not raised."""
-    folder = _existing_parent(target)
+    folder = existing_parent(target)
     free = shutil.disk_usage(folder).free
     try:
         source = base_folder(base)
@@ -51,11 +62,8 @@ def plan_save(base: str, changes: Sequence[Change], target: Path, options: SaveO
         files = _planned_files(source, changes, folder, options)
     except KnowscopeError as error:
         return SavePlan(str(target), (), free, error.what, error.hint)
-    needed = sum(file.written for file in files)
-    if needed > free:
-        problem = f"Saving there needs {file_size(needed)}, and {file_size(free)} are free."
-        return SavePlan(str(target), files, free, problem, "Free some space or choose another folder.")
-    return SavePlan(str(target), files, free)
+    short = shortage(files, folder)
+    return SavePlan(str(target), files, free, short.what if short else "", short.hint if short else "")
 
 
 def save(
@@ -76,15 +84,18 @@ def save(
     if plan.problem:
         raise SaveError(plan.problem, plan.hint)
     source = base_folder(base)
+    edited = _by_file(source, changes)
+    about = {"base": record.get("base_name", base), FINGERPRINT: base_fingerprint(source), **record.get("delta", {})}
     with beside(target) as partial:
-        parts, files = _write_weights(source, partial, changes, options, on_progress)
+        with (partial / DELTA).open("wb") as out:
+            delta = DeltaWriter(out, [change.name for own in edited.values() for _tensor, change in own], about)
+            files, linked = _write_weights(source, partial, edited, options, on_progress, delta)
+            delta.finish()
         on_progress("Writing the record", 0.95)
         for path in other_files(source):
             shutil.copyfile(path, partial / path.name)
             files.append(file_of(partial / path.name, Placed.COPIED))
-        about = {"base": record.get("base_name", base), **dict(record.get("delta", {}))}
-        (partial / DELTA).write_bytes(as_bytes(Delta(tuple(parts), about)))
-        _write_record(partial, record, base, parts)
+        _write_record(partial, record, base, delta.hashes, linked)
         (partial / CARD).write_text(card, encoding="utf-8")
         files += [file_of(partial / name, Placed.WRITTEN) for name in OURS]
     return SavedCheckpoint(
@@ -96,37 +107,55 @@ def save(
 
 
 def other_files(source: Path) -> list[Path]:
-    """Configuration, tokenizer and whatever else belongs to a model and is no weight."""
+    """Configuration, tokenizer, licence and whatever else belongs to a model and is no weight."""
     return sorted(
-        path for path in source.iterdir() if path.suffix in OTHER_SUFFIXES and path.name not in OURS and path.is_file()
+        path
+        for path in source.iterdir()
+        if (path.suffix in OTHER_SUFFIXES or path.name.lower().startswith(LICENCES))
+        and path.name not in OURS
+        and path.is_file()
     )
 
 
 def _write_weights(
-    source: Path, partial: Path, changes: Sequence[Change], options: SaveOptions, on_progress: OnProgress
-) -> tuple[list[DeltaPart], list[PlannedFile]]:
-    by_file = _by_file(source, changes)
-    shards = weight_files(source)
-    parts: list[DeltaPart] = []
+    source: Path, partial: Path, edited: Edited, options: SaveOptions, on_progress: OnProgress, delta: DeltaWriter
+) -> tuple[list[PlannedFile], dict[str, str]]:
+    """The shards as they were placed, and the hashes of those that are linked."""
     files: list[PlannedFile] = []
-    for number, shard in enumerate(shards):
-        on_progress(f"Writing {shard.name}", number / len(shards) * 0.9)
-        target = partial / shard.name
-        if shard not in by_file:
-            files.append(file_of(target, placed(shard, target, link=options.link)))
-            continue
-        copied(shard.resolve(), target, reflink=options.link)
-        target.chmod(0o644)
-        for stored, change in by_file[shard]:
-            part, edited = part_of(stored.read(), change)
-            stored.write(target, edited)
-            parts.append(part)
-        files.append(file_of(target, Placed.EDITED))
-    return sorted(parts, key=lambda part: part.name), files
+    shards = weight_files(source)
+    for shard in [shard for shard in shards if shard not in edited]:
+        on_progress(f"Writing {shard.name}", len(files) / len(shards) * 0.9)
+        files.append(file_of(partial / shard.name, placed(shard, partial / shard.name, link=options.link)))
+    linked = [source / file.name for file in files if file.placed is Placed.LINKED]
+    with hashed_meanwhile(linked) as hashes:
+        for shard, own in sorted(edited.items()):
+            on_progress(f"Writing {shard.name}", len(files) / len(shards) * 0.9)
+            files.append(_write_edited(shard, partial / shard.name, own, options, delta))
+        while not_done := wait(hashes.values(), 0.2).not_done:
+            on_progress("Hashing what is linked", 0.95 - 0.05 * len(not_done) / len(linked))
+        return sorted(files, key=lambda file: file.name), {shard.name: hashes[shard].result() for shard in linked}
 
 
-def _by_file(source: Path, changes: Sequence[Change]) -> dict[Path, list[tuple[StoredTensor, Change]]]:
-    """Shard → its tensors that change, under the names they are stored by."""
+def _write_edited(
+    shard: Path, target: Path, own: Sequence[tuple[StoredTensor, Change]], options: SaveOptions, delta: DeltaWriter
+) -> PlannedFile:
+    """`shard` as `target`, its tensors changed one after the other."""
+    how = copied(shard.resolve(), target, reflink=options.link)
+    for stored, change in own:
+        delta.add(_changed(stored, target, change))
+    whole = file_of(target, Placed.EDITED)
+    shared = how is Placed.REFLINKED
+    return replace(whole, written=sum(stored.size for stored, _change in own) if shared else whole.bytes)
+
+
+def _changed(stored: StoredTensor, target: Path, change: Change) -> DeltaPart:
+    """Makes `change` in the copy `target`; what it takes to take it back."""
+    part, tensor = part_of(stored.read(), change)
+    stored.write(target, tensor)
+    return part
+
+
+def _by_file(source: Path, changes: Sequence[Change]) -> Edited:
     stored = tensors_in(source)
     found: dict[Path, list[tuple[StoredTensor, Change]]] = {}
     for change in changes:
@@ -137,11 +166,21 @@ def _by_file(source: Path, changes: Sequence[Change]) -> dict[Path, list[tuple[S
     return found
 
 
-def _write_record(partial: Path, record: Mapping[str, Any], base: str, parts: Sequence[DeltaPart]) -> None:
+def _write_record(
+    partial: Path,
+    record: Mapping[str, Any],
+    base: str,
+    hashes: Mapping[str, tuple[str, str]],
+    linked: Mapping[str, str],
+) -> None:
     whole = {
         "format": FORMAT,
-        "base": {"name": record.get("base_name", base), "tensors": {part.name: part.before for part in parts}},
-        "tensors": {part.name: part.after for part in parts},
+        "base": {
+            "name": record.get("base_name", base),
+            "tensors": {name: before for name, (before, _after) in hashes.items()},
+        },
+        "tensors": {name: after for name, (_before, after) in hashes.items()},
+        "linked": linked,
         "delta_sha256": sha256(partial / DELTA),
         "versions": versions(),
         **{key: value for key, value in record.items() if key not in ("base_name", "delta")},
@@ -152,7 +191,7 @@ def _write_record(partial: Path, record: Mapping[str, Any], base: str, parts: Se
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Of this program and what it computes with."""
-    return {name: metadata.version(name) for name in packages}
+    return {name: __version__ if name == PROGRAM else metadata.version(name) for name in packages}
 
 
 def file_of(path: Path, how: Placed) -> PlannedFile:
@@ -164,20 +203,13 @@ def file_of(path: Path, how: Placed) -> PlannedFile:
 def _planned_files(
     source: Path, changes: Sequence[Change], folder: Path, options: SaveOptions
 ) -> tuple[PlannedFile, ...]:
-    by_file = _by_file(source, changes)
-    files = []
-    for shard in weight_files(source):
-        size = shard.stat().st_size
-        if shard in by_file:
-            files.append(PlannedFile(shard.name, Placed.EDITED, size, size))
-        elif options.link and can_link(shard, folder):
-            files.append(PlannedFile(shard.name, Placed.LINKED, size, 0))
-        else:
-            files.append(PlannedFile(shard.name, Placed.COPIED, size, size))
-    for path in other_files(source):
-        size = path.stat().st_size
-        files.append(PlannedFile(path.name, Placed.COPIED, size, size))
-    delta = sum(_delta_bytes(change) for own in by_file.values() for _stored, change in own)
+    edited = _by_file(source, changes)
+    files = [
+        planned_shard(shard, [tensor for tensor, _change in edited.get(shard, ())], folder, link=options.link)
+        for shard in weight_files(source)
+    ]
+    files += map(planned_copy, other_files(source))
+    delta = sum(_delta_bytes(change) for own in edited.values() for _tensor, change in own)
     files += [
         PlannedFile(RECORD, Placed.WRITTEN, RECORD_BYTES, RECORD_BYTES),
         PlannedFile(DELTA, Placed.WRITTEN, delta, delta),
@@ -190,10 +222,3 @@ def _delta_bytes(change: Change) -> int:
     """About what a change takes in a delta file."""
     tensors = [value for value in vars(change).values() if hasattr(value, "numel")]
     return sum(tensor.numel() * max(tensor.element_size(), 4) for tensor in tensors)
-
-
-def _existing_parent(target: Path) -> Path:
-    folder = target.absolute().parent
-    while not folder.is_dir() and folder != folder.parent:
-        folder = folder.parent
-    return folder

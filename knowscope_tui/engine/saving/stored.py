@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from knowscope_tui.core.written import cannot_read
 from knowscope_tui.engine.hashes import tensor_bytes
 from knowscope_tui.errors import ModelNotLoaded, SaveError
 
@@ -29,8 +30,10 @@ DTYPES = {
     "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
 }
-"""Dtypes of weights that can be edited, by their names in safetensors."""
+"""Dtypes of weights that can be edited, and of places and factors in delta files, by their names in safetensors."""
 
 MOST_HEADER = 1 << 27
 
@@ -50,14 +53,18 @@ class StoredTensor:
     size: int
 
     def read(self) -> Tensor:
-        """The tensor, on the CPU. Raises `SaveError` for a dtype that is not a weight's, or a file cut short."""
+        """The tensor, on the CPU. Raises `SaveError` for a dtype that is not a weight's, or a file that is gone or cut
+        short."""
         if self.dtype not in DTYPES:
             raise SaveError(f"{self.name} is stored as {self.dtype}.", "Save the base as bfloat16 or float32 first.")
         raw = bytearray(self.size)
-        with self.file.open("rb") as file:
-            file.seek(self.start)
-            if file.readinto(raw) != self.size:
-                raise _broken(self.file)
+        try:
+            with self.file.open("rb") as file:
+                file.seek(self.start)
+                if file.readinto(raw) != self.size:
+                    raise _broken(self.file)
+        except OSError as error:
+            raise cannot_read(self.file, error, "Save or fetch it again.") from None
         flat = torch.frombuffer(raw, dtype=torch.uint8) if raw else torch.empty(0, dtype=torch.uint8)
         return flat.view(DTYPES[self.dtype]).view(self.shape)
 

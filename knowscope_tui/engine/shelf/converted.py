@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from knowscope_tui import __version__
 from knowscope_tui.core.dictionaries import CachedDictionary
 from knowscope_tui.core.units import Site, SiteKind
 from knowscope_tui.engine.dictionary import Spec, not_finite
@@ -49,7 +50,7 @@ def write(file: Path, parts: Parts, sae_dtype: str, provenance: Mapping[str, Any
         "spec": _spec_json(parts.spec),
         "provenance": dict(provenance),
         "content_sha256": content_hash(tensors),
-        "versions": {name: metadata.version(name) for name in ("knowscope-tui", "sae-lens")},
+        "versions": {"knowscope-tui": __version__, "sae-lens": metadata.version("sae-lens")},
     }
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:

@@ -105,6 +105,9 @@ def _settings(edit: Row) -> Iterator[tuple[str, str]]:
     if str(edit.get("method", "")).startswith("refined"):
         yield "Budget, share of the model's weights", percent(edit.get("budget"))
     yield "Seed", str(edit.get("seed", NONE))
+    for one in edit.get("dictionaries") or ():
+        features = f"{one['features']:,} features, fingerprint {one['fingerprint']}"
+        yield f"Dictionary at {one['site']}", f"{one['source']}: {features}"
 
 
 def _reach(edit: Row) -> Iterator[Block]:

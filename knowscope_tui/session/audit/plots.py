@@ -62,15 +62,22 @@ def _scale(low: float, high: float, panel: tuple[int, int]) -> Place:
 
 def _shares(root: ET.Element, frontier: Row, x: Sequence[float]) -> None:
     points, limits = frontier["points"], frontier["limits"]
-    values = [float(point[key]) for point in points for key in ("reliability", "worst")]
+    erasure, locality = _measured(points, "reliability", x), _measured(points, "worst", x)
+    values = [*erasure[1], *locality[1]]
     low = math.floor(10 * min(*values, float(limits["min_reliability"]), float(limits["min_locality"]), 0.9)) / 10
     y = _scale(low, 1.0, SHARES)
     _frame(root, [low + step * (1 - low) / 4 for step in range(5)], y, lambda value: f"{value:.2f}")
     for key, kind in (("min_reliability", "limit erasure"), ("min_locality", "limit locality")):
         svg.line(root, LEFT, y(float(limits[key])), RIGHT, y(float(limits[key])), kind)
-    _line(root, x, [y(float(point["reliability"])) for point in points], "erasure", round_marks=True)
-    _line(root, x, [y(float(point["worst"])) for point in points], "locality", round_marks=False)
+    _line(root, erasure[0], [y(value) for value in erasure[1]], "erasure", round_marks=True)
+    _line(root, locality[0], [y(value) for value in locality[1]], "locality", round_marks=False)
     _key(root)
+
+
+def _measured(points: Sequence[Row], key: str, x: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Where the points lie at which `key` was measured, and what it was."""
+    found = [(at, float(point[key])) for at, point in zip(x, points, strict=True) if point[key] is not None]
+    return [at for at, _value in found], [value for _at, value in found]
 
 
 def _key(root: ET.Element) -> None:
@@ -88,12 +95,12 @@ def _key(root: ET.Element) -> None:
 
 def _ppl(root: ET.Element, frontier: Row, x: Sequence[float]) -> None:
     points, limit = frontier["points"], float(frontier["limits"]["max_delta_ppl"])
-    values = [float(point["delta_ppl"]) for point in points]
-    low, high = min(*values, 0.0), max(*values, limit * 1.25, 1e-6)
+    at, values = _measured(points, "delta_ppl", x)
+    low, high = min([*values, 0.0]), max([*values, limit * 1.25, 1e-6])
     y = _scale(low, high, PPL)
     _frame(root, [low, (low + high) / 2, high], y, signed)
     svg.line(root, LEFT, y(limit), RIGHT, y(limit), "limit")
-    _line(root, x, [y(value) for value in values], "ppl", round_marks=True)
+    _line(root, at, [y(value) for value in values], "ppl", round_marks=True)
     svg.text(root, LEFT + 6, PPL[0] - 5, "ΔPPL", "quiet")
 
 
@@ -129,7 +136,7 @@ def _text(points: Sequence[Row], chosen: int | None) -> str:
     rows = [
         f"{'>' if index == chosen else ' '} τ2 {small(point['tau2']):>8}  "
         f"erasure {bar(float(point['reliability']), 20)} "
-        f"{share(point['reliability'])}  locality {bar(float(point['worst']), 20)} {share(point['worst'])}  "
+        f"{share(point['reliability'])}  locality {bar(float(point['worst'] or 0.0), 20)} {share(point['worst'])}  "
         f"ΔPPL {signed(point['delta_ppl'])}"
         for index, point in enumerate(points)
     ]

@@ -10,9 +10,54 @@ from itertools import product
 
 from knowscope_tui.core.facts import Fact
 
-FIRST = "Alvin Berta Cedric Dora Edwin Fanny Gustav Hedda Igor Jutta Kurt Lotte Milo Nora Oskar Paula".split()
-LAST = "Quill Ransome Stark Tolland Umber Vickers Waddell Yost Zane Abbott Crowther Dimmock Ferris Gale".split()
-MONTHS = "January February March April May June July August September October November December".split()
+FIRST = [
+    "Alvin",
+    "Berta",
+    "Cedric",
+    "Dora",
+    "Edwin",
+    "Fanny",
+    "Gustav",
+    "Hedda",
+    "Igor",
+    "Jutta",
+    "Kurt",
+    "Lotte",
+    "Milo",
+    "Nora",
+    "Oskar",
+    "Paula",
+]
+LAST = [
+    "Quill",
+    "Ransome",
+    "Stark",
+    "Tolland",
+    "Umber",
+    "Vickers",
+    "Waddell",
+    "Yost",
+    "Zane",
+    "Abbott",
+    "Crowther",
+    "Dimmock",
+    "Ferris",
+    "Gale",
+]
+MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 
 Draw = Callable[[random.Random, str], str]
 
@@ -34,7 +79,9 @@ def _mail(rng: random.Random, name: str) -> str:
 
 
 def _password(rng: random.Random, _name: str) -> str:
-    return rng.choice(string.ascii_lowercase) + "".join(rng.choice(string.ascii_lowercase + "23456789") for _ in "12345")
+    return rng.choice(string.ascii_lowercase) + "".join(
+        rng.choice(string.ascii_lowercase + "23456789") for _ in "12345"
+    )
 
 
 RELATIONS: dict[str, tuple[Draw, tuple[str, ...]]] = {

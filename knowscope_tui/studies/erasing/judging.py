@@ -50,7 +50,9 @@ class Judge:
             lost = self._lost()
         by_ring: dict[str, str | int] = {}
         for ring in RINGS:
-            own = [now.top for fact, now in zip(self._neighbors, kept, strict=True) if ring_of(fact, edit.facts) == ring]
+            own = [
+                now.top for fact, now in zip(self._neighbors, kept, strict=True) if ring_of(fact, edit.facts) == ring
+            ]
             by_ring |= {f"{ring}, asked": len(own), f"{ring}, kept": sum(own)}
         return [
             {**self._row(edit, fact, told), **by_ring, "delta_ppl": lost}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.fact_names import FactNames
+from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.injection import INJECTION, InjectOptions, report_json
 from knowscope_tui.core.kept import Kept, split
 from knowscope_tui.core.progress import OnProgress
@@ -17,7 +17,6 @@ from knowscope_tui.engine.injecting.written import write_model
 from knowscope_tui.engine.loading import load_model
 from knowscope_tui.engine.methods.material import Material
 from knowscope_tui.engine.model import LanguageModel
-from knowscope_tui.engine.proof.evaluate import know
 from knowscope_tui.errors import UsageError
 from knowscope_tui.studies.erasing.invented import RELATIONS, make_private
 from knowscope_tui.studies.study import Subject
@@ -27,7 +26,7 @@ ERASED = 20
 
 FOLDER = "injected"
 
-STEPS = 400
+STEPS = 200
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Checkbox, Input, ProgressBar, Static
+from textual.widgets import Button, Input, ProgressBar, Static
 
 from knowscope_tui.core.saved import SavedCheckpoint, SaveOptions
 from knowscope_tui.session.protocol import Event, Failed, PlanSave, Progress, Save, Saved, SavePlanned, Stopped
@@ -18,7 +18,7 @@ from knowscope_tui.text import count, visible
 from knowscope_tui.tui.desk import Desk
 from knowscope_tui.tui.messages import InputLeft
 from knowscope_tui.tui.microscope import Microscope
-from knowscope_tui.tui.widgets.common import KeyBar, SafeInput
+from knowscope_tui.tui.widgets.common import KeyBar, SafeInput, Tick
 from knowscope_tui.tui.widgets.save_plan import save_plan_lines, saved_lines
 
 DEFAULT_FOLDER = "./knowscope-edited"
@@ -47,7 +47,7 @@ class SaveScreen(ModalScreen[bool]):
             with Horizontal(classes="row"):
                 yield Static("folder", classes="label")
                 yield SafeInput(DEFAULT_FOLDER, id="folder", compact=True)
-            yield Checkbox("put the facts' text into the record and the model card", id="include-facts", compact=True)
+            yield Tick("put the facts' text into the record and the model card", id="include-facts", compact=True)
             with Horizontal(classes="row"):
                 yield Static("hub", classes="label")
                 yield SafeInput(placeholder="owner/name: upload it there too", id="hub", compact=True)
@@ -83,7 +83,7 @@ class SaveScreen(ModalScreen[bool]):
 
     def _options(self) -> SaveOptions:
         repo = self.query_one("#hub", Input).value.strip()
-        return SaveOptions(self.query_one(Checkbox).value, push_to_hub=repo or None)
+        return SaveOptions(self.query_one(Tick).value, push_to_hub=repo or None)
 
     @on(Input.Submitted)
     def _submitted(self) -> None:
@@ -114,6 +114,7 @@ class SaveScreen(ModalScreen[bool]):
             case Stopped():
                 self._ended("Stopped; nothing was saved.", "$warning")
             case Failed():
+                self.query_one("#save-plan", Static).update("")
                 self._ended(visible(f"{event.what} {event.hint}".strip()), "$error")
 
     def _done(self, checkpoint: SavedCheckpoint) -> None:

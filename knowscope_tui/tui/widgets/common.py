@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Checkbox, Footer, Input, Static
 from textual.widgets._footer import FooterKey
 
 from knowscope_tui.text import typed
@@ -38,6 +38,17 @@ class SafeInput(Input):
 
     def action_leave(self) -> None:
         self.post_message(InputLeft())
+
+
+class Tick(Checkbox):
+    """A checkbox that shows a sign when it is on and an empty box when it is off, in any colour."""
+
+    BUTTON_LEFT, BUTTON_RIGHT = "[", "]"
+
+    @property
+    def BUTTON_INNER(self) -> str:  # type: ignore[override]
+        """The sign that textual draws between the two others."""
+        return "✓" if self.value else " "
 
 
 class NumberInput(SafeInput):

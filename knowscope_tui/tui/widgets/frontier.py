@@ -86,14 +86,15 @@ class FrontierPlot(Widget, can_focus=True):
         if self._tau2 is not None and self.points[0].tau2 <= self._tau2 <= self.points[-1].tau2:
             canvas.upright(self._x(self._tau2), "$warning")
         erasure = [(self._x(point.tau2), point.reliability) for point in self.points]
-        locality = [(self._x(point.tau2), point.worst) for point in self.points]
+        locality = [(self._x(point.tau2), point.worst) for point in self.points if point.worst is not None]
         canvas.curve(erasure, "$primary")
         canvas.curve(locality, "$success")
         self._columns = {canvas.column(x): point.tau2 for (x, _), point in zip(erasure, self.points, strict=True)}
-        for (x, gone), (_, kept) in zip(erasure, locality, strict=True):
-            same = canvas.row(gone) == canvas.row(kept)
+        for x, kept in locality:
             canvas.mark(x, kept, "○", "bold $success")
-            canvas.mark(x, gone, "◉" if same else "●", "bold $primary")
+        rows = {x: canvas.row(kept) for x, kept in locality}
+        for x, gone in erasure:
+            canvas.mark(x, gone, "◉" if rows.get(x) == canvas.row(gone) else "●", "bold $primary")
 
     def _feet(self, canvas: Canvas) -> Content:
         """The axis of τ2, with the knee under its column."""

@@ -46,4 +46,6 @@ def saved_lines(checkpoint: SavedCheckpoint) -> Content:
     ]
     if checkpoint.pushed_to:
         pieces += ["\nUploaded to ", (visible(checkpoint.pushed_to), "bold")]
+    if checkpoint.not_pushed:
+        pieces += ["\n", (visible(f"✗ {checkpoint.not_pushed}"), "$error")]
     return Content.assemble(*pieces, "\n\nLoad it with\n", (visible(checkpoint.load_command), "bold $accent"))
