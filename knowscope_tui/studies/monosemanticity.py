@@ -1,12 +1,12 @@
 """Whether the unit that carries a fact stands for it: how strongly it fires on inputs about the fact and on others.
 
-A fact's unit is the one of strongest gradient × activation at its prompt, the strongest feature of the stream behind the
-layers (or of whatever site has dictionaries) and the strongest neuron. Inputs come in sets of ten, of which 0, 10, …
+A fact's units are those of strongest gradient × activation at its prompt: a feature of the stream behind the layers (or
+of whatever site has dictionaries) and a neuron. Inputs come in sets of ten, of which 0, 10, …
 100 % are related: the same fact in another phrasing. The prompt on which the unit was chosen is not among them. The
 others are about another subject and another relation. Beside these stand the near ones, about one of the two.
 
-An activation is read at an input's last token, over the largest that the unit shows on any input; a neuron that works by
-being negative is turned round.
+An activation is read at an input's last token, over the largest that the unit shows on any input; a neuron that works
+by being negative is turned round.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def _effects(figures: Mapping[str, Sequence[_Figures]]) -> Table:
             )
             for family, own in figures.items()
         ),
-        note="Means over facts, each with its own unit. Bimodality is Sarle's coefficient; above .555 suggests two modes.",
+        note="Means over facts. Bimodality is Sarle's coefficient; above .555 suggests two modes.",
     )  # fmt: skip
 
 

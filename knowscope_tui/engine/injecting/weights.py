@@ -1,5 +1,5 @@
-"""Which weights are trained, and how the model gets its own bits back: all of them, or a LoRA of the layers' linear maps
-(Hu et al. 2021) that is merged at the end."""
+"""Which weights are trained, and how the model gets its own bits back: all of them, or a LoRA of the layers' linear
+maps (Hu et al. 2021) that is merged at the end."""
 
 from __future__ import annotations
 

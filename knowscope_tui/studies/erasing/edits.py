@@ -9,7 +9,7 @@ from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.units import Site, SiteKind
 from knowscope_tui.engine.methods import zeroing
 from knowscope_tui.engine.methods.evidence import Evidence, gather
-from knowscope_tui.engine.methods.frontier import walk
+from knowscope_tui.engine.methods.frontier import walk, yardstick_of
 from knowscope_tui.engine.methods.material import Material
 from knowscope_tui.engine.methods.plan import plan_edit
 from knowscope_tui.errors import EditError
@@ -37,9 +37,9 @@ def one_fact(subject: Subject, ground: Ground, method: Method, fact: Fact) -> It
     """Every edit of one fact by one method, its own setting first."""
     evidence = _evidence(subject, ground, method, fact)
     if method is Method.NEURONS:
-        yield _neurons(subject, ground, fact, evidence, UNITS, OWN)
+        yield _neurons(subject, ground, evidence, UNITS, OWN)
         for count in NEURON_LADDER:
-            yield _neurons(subject, ground, fact, evidence, count, f"{count} neurons")
+            yield _neurons(subject, ground, evidence, count, f"{count} neurons")
         return
     spec = EditSpec((fact,), method, _kind(subject), UNITS, seed=subject.options.seed)
     ratios = zeroing.reach(zeroing.ratios(ground.lm, subject.library, spec, [evidence]))
@@ -53,19 +53,18 @@ def one_fact(subject: Subject, ground: Ground, method: Method, fact: Fact) -> It
     for tau2 in RANDOM_LADDER if method is Method.RANDOM else TAU2_LADDER:
         yield zeroed(tau2, f"τ2 {tau2:g}")
     if method is Method.POSITIONS:
+        yardstick = yardstick_of(ground.lm, spec, Material(ground.kept.retained, ground.seen_texts))
         knee = None
-        for frontier, _final in walk(ground.lm, spec, ratios, Material(ground.kept.retained, ground.seen_texts)):
+        for frontier, _final in walk(ground.lm, spec, ratios, yardstick):
             knee = frontier.knee
         yield zeroed(knee.tau2, AUTO) if knee else Edit(method.value, NONE, 0.0, (fact,))
 
 
-def _neurons(subject: Subject, ground: Ground, fact: Fact, evidence: Evidence, count: int, setting: str) -> Edit:
+def _neurons(subject: Subject, ground: Ground, evidence: Evidence, count: int, setting: str) -> Edit:
     """The columns of the `count` strongest neurons zeroed."""
-    spec = EditSpec((fact,), Method.NEURONS, top=count)
-    masks = zeroing.union(
-        zeroing.masks_by_unit(zeroing.ratios(ground.lm, subject.library, spec, [evidence]), 0.0).values()
-    )
-    return Edit(Method.NEURONS.value, setting, count, (fact,), zeroing.zeroing(ground.lm, masks))
+    spec = EditSpec((evidence.fact,), Method.NEURONS, top=count)
+    masks, _reach = zeroing.marked(zeroing.ratios(ground.lm, subject.library, spec, [evidence]), 0.0)
+    return Edit(Method.NEURONS.value, setting, count, (evidence.fact,), zeroing.zeroing(ground.lm, masks))
 
 
 def many_facts(
@@ -90,8 +89,9 @@ def _kind(subject: Subject) -> SiteKind:
 
 
 def _evidence(subject: Subject, ground: Ground, method: Method, fact: Fact) -> Evidence:
+    """What `fact` shows of the units of the subject's layers, and where entries are weighed of every writer."""
     if method is Method.NEURONS:
-        sites = [Site(layer, SiteKind.MLP_ACT) for layer in subject.layers]
-    else:
-        sites = [s for s in subject.library.sites if s.kind is _kind(subject) and s.layer in subject.layers]
-    return gather(ground.lm, subject.library, sites, fact)
+        return gather(ground.lm, subject.library, [Site(layer, SiteKind.MLP_ACT) for layer in subject.layers], fact)
+    kind = _kind(subject)
+    sites = [site for site in subject.library.sites if site.kind is kind and site.layer in subject.layers]
+    return gather(ground.lm, subject.library, sites, fact, range(ground.lm.n_layers))

@@ -65,7 +65,9 @@ def _ring(rows: Iterable[Row], ring: str) -> list[float]:
 
 def _loc(rows: Iterable[Row]) -> list[float]:
     """Of each fact the mean over the rings, so that the few near facts count as much as the many far ones."""
-    return [_mean([value for value in own if value == value]) for own in zip(*(_ring(rows, r) for r in RINGS))]
+    rings = [_ring([row], ring)[0] for row in rows for ring in RINGS]
+    each = [rings[start : start + len(RINGS)] for start in range(0, len(rings), len(RINGS))]
+    return [_mean([value for value in own if value == value]) for own in each]
 
 
 def _share(row: Row, part: str, whole: str) -> float:
