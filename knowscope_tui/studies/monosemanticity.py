@@ -11,6 +11,7 @@ by being negative is turned round.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -49,6 +50,9 @@ FEWEST_PHRASINGS = 2
 RELATED = "related"
 LARGE, LEVEL = 0.8, 0.001
 """What the paper calls a large effect, and its level."""
+
+MOST_D = 10.0
+"""A d beyond it counts as this much: a unit that is silent elsewhere has hardly any spread to divide by."""
 
 
 def _others_of(fact: Fact) -> tuple[str, ...]:
@@ -154,8 +158,9 @@ def findings(rows: Sequence[Row]) -> Findings:
         plots=(_means(rows), *(_histogram(rows, family) for family in FAMILIES), _points(figures)),
         claims=tuple(_claims(by_unit)),
         remarks=(
-            "A fact's d compares its distinct inputs; intervals are over facts. With few phrasings a fact's p cannot "
-            "be small, whatever its d.",
+            "A fact's d compares its distinct inputs, and intervals are over facts. With few phrasings a fact's p cannot "
+            f"be small, whatever its d. A d beyond {MOST_D:g} counts as {MOST_D:g}: a unit that is silent elsewhere has "
+            "hardly any spread to divide by.",
         ),
     )
 
@@ -175,8 +180,8 @@ class _Figures:
     def __init__(self, rows: Sequence[Row]) -> None:
         related, others = _values(rows, RELATED), _values(rows, UNRELATED)
         self.unit = str(rows[0]["unit"])
-        self.d = effect_size(related, others)
-        self.near = {ring: effect_size(related, _values(rows, ring)) for ring in (SAME_SUBJECT, SAME_RELATION)}
+        self.d = _capped(related, others)
+        self.near = {ring: _capped(related, _values(rows, ring)) for ring in (SAME_SUBJECT, SAME_RELATION)}
         self.welch, self.mann_whitney = welch(related, others), mann_whitney(related, others)
         self.bimodality = bimodality([*related, *others])
         self.related, self.others = sum(related) / len(related), sum(others) / len(others)
@@ -185,6 +190,11 @@ class _Figures:
     def below_level(self) -> float:
         """1 where both tests are below the level."""
         return float(self.welch < LEVEL and self.mann_whitney < LEVEL)
+
+
+def _capped(related: Sequence[float], others: Sequence[float]) -> float:
+    value = effect_size(related, others)
+    return value if math.isnan(value) else max(-MOST_D, min(value, MOST_D))
 
 
 def _values(rows: Sequence[Row], group: str) -> list[float]:

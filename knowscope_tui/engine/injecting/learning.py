@@ -27,7 +27,7 @@ from knowscope_tui.core.proof import Figure
 from knowscope_tui.engine.injecting.weights import Trained, rank_for, rate_for, trained_inside
 from knowscope_tui.engine.methods.evidence import phrasings, questions_about
 from knowscope_tui.engine.methods.forward import log_probs
-from knowscope_tui.engine.methods.keeping import Pool, of_questions, of_texts
+from knowscope_tui.engine.methods.keeping import Pool, drift, of_questions, of_texts
 from knowscope_tui.engine.methods.material import Material
 from knowscope_tui.engine.model import LanguageModel, Question
 from knowscope_tui.engine.proof.evaluate import Known, Surprise, know, surprises
@@ -152,9 +152,10 @@ def _learn(
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / WARM_UP)
         optimizer.zero_grad(set_to_none=True)
-        loss = answer_loss(lm, _batch(late, lessons, rng))
-        loss = loss + KEEP * (texts.drift(TEXTS, rng) + facts.drift(FACTS, rng))
-        loss.backward()
+        answer_loss(lm, _batch(late, lessons, rng)).backward()
+        for reminders in (texts.draw(TEXTS, rng), facts.draw(FACTS, rng)):
+            for part in drift(lm, reminders):
+                (KEEP * part).backward()
         torch.nn.utils.clip_grad_norm_(trained.parameters, 1.0)
         optimizer.step()
     return options.max_steps

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from torch import Tensor
 
 from knowscope_tui.core.edits import EditSpec, Method, NoTau2
 from knowscope_tui.core.facts import Fact
@@ -53,11 +55,20 @@ def one_fact(subject: Subject, ground: Ground, method: Method, fact: Fact) -> It
     for tau2 in RANDOM_LADDER if method is Method.RANDOM else TAU2_LADDER:
         yield zeroed(tau2, f"τ2 {tau2:g}")
     if method is Method.POSITIONS:
+        tau2 = _looked_for(ground, spec, ratios)
+        yield Edit(method.value, NONE, 0.0, (fact,)) if tau2 is None else zeroed(tau2, AUTO)
+
+
+def _looked_for(ground: Ground, spec: EditSpec, ratios: Mapping[int, Tensor]) -> float | None:
+    """τ2 at the knee within the usual limits; None where there is none."""
+    try:
         yardstick = yardstick_of(ground.lm, spec, Material(ground.kept.retained, ground.seen_texts))
-        knee = None
-        for frontier, _final in walk(ground.lm, spec, ratios, yardstick):
-            knee = frontier.knee
-        yield zeroed(knee.tau2, AUTO) if knee else Edit(method.value, NONE, 0.0, (fact,))
+    except EditError:  # The fact was not learned.
+        return None
+    knee = None
+    for frontier, _final in walk(ground.lm, spec, ratios, yardstick):
+        knee = frontier.knee
+    return None if knee is None else knee.tau2
 
 
 def _neurons(subject: Subject, ground: Ground, evidence: Evidence, count: int, setting: str) -> Edit:
