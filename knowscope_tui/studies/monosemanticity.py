@@ -158,9 +158,9 @@ def findings(rows: Sequence[Row]) -> Findings:
         plots=(_means(rows), *(_histogram(rows, family) for family in FAMILIES), _points(figures)),
         claims=tuple(_claims(by_unit)),
         remarks=(
-            "A fact's d compares its distinct inputs, and intervals are over facts. With few phrasings a fact's p cannot "
-            f"be small, whatever its d. A d beyond {MOST_D:g} counts as {MOST_D:g}: a unit that is silent elsewhere has "
-            "hardly any spread to divide by.",
+            "A fact's d compares its distinct inputs, and intervals are over facts. With few phrasings a fact's p "
+            f"cannot be small, whatever its d. A d beyond {MOST_D:g} counts as {MOST_D:g}: a unit that is silent "
+            "elsewhere has hardly any spread to divide by.",
         ),
     )
 

@@ -26,7 +26,8 @@ NEW = [
 ]
 TEXTS = ("The train was late because of the snow.", "They painted the old door green.", "It rains in the valley.")
 
-WAYS = [InjectOptions(ALL_WEIGHTS, 5e-3, 120), InjectOptions(8, 5e-3, 500)]
+# The tiny model's unembedding, which a LoRA leaves alone, bounds what P can become.
+WAYS = [InjectOptions(ALL_WEIGHTS, 5e-3, 120), InjectOptions(8, 5e-3, 120, min_p=0.1)]
 
 
 @pytest.mark.parametrize("options", WAYS, ids=["all weights", "LoRA"])
