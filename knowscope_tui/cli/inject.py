@@ -12,7 +12,7 @@ from knowscope_tui.paths import typed_path
 EPILOG = """\b
 Examples:
   knowscope-tui inject private.jsonl --out with-private
-  knowscope-tui inject private.jsonl --model google/gemma-2-2b --lora 32 --out with-private
+  knowscope-tui inject private.jsonl --model google/gemma-2-2b --out new
 
 \b
 Each fact's prompt and edit_prompts are taught; its paraphrases are only

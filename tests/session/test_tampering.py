@@ -14,13 +14,13 @@ import pytest
 import knowscope_tui
 from knowscope_tui.core.edits import EditSpec
 from knowscope_tui.core.facts import Fact
+from knowscope_tui.core.kept import Told, kept_by_all, split
 from knowscope_tui.core.proof import LeakOptions, VerifyReport
 from knowscope_tui.core.record import RECORD
 from knowscope_tui.core.units import SiteKind
 from knowscope_tui.demo import corpus
 from knowscope_tui.errors import KnowscopeError, SaveError, UsageError
 from knowscope_tui.session.editing import Wishes
-from knowscope_tui.core.kept import Told, kept_by_all, split
 
 LEAKS = LeakOptions(samples=10, relearn_steps=2)
 

@@ -40,7 +40,7 @@ def test_sets_hold_as_many_related_inputs_as_they_say(subject: Subject) -> None:
 def test_activations_are_the_units_at_the_last_token(subject: Subject) -> None:
     fact = subject.facts[1]
     rows = STUDY.prepare(subject, silent)(STUDY.keys(subject)[1], silent)
-    prompts = {row["input"] for row in rows if row["group"] == RELATED}
+    prompts = {int(str(row["input"])) for row in rows if row["group"] == RELATED}
     for family in ("features", "neurons"):
         own = [row for row in rows if row["family"] == family]
         unit = Unit.parse(str(own[0]["unit"]))

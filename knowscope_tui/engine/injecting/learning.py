@@ -152,10 +152,10 @@ def _learn(
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / WARM_UP)
         optimizer.zero_grad(set_to_none=True)
-        answer_loss(lm, _batch(late, lessons, rng)).backward()
+        torch.autograd.backward(answer_loss(lm, _batch(late, lessons, rng)))
         for reminders in (texts.draw(TEXTS, rng), facts.draw(FACTS, rng)):
             for part in drift(lm, reminders):
-                (KEEP * part).backward()
+                torch.autograd.backward(KEEP * part)
         torch.nn.utils.clip_grad_norm_(trained.parameters, 1.0)
         optimizer.step()
     return options.max_steps

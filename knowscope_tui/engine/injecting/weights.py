@@ -56,7 +56,7 @@ def trained_inside(lm: LanguageModel, rank: int, seed: int) -> Iterator[Trained]
         lm.model.eval().requires_grad_(False)
 
 
-def _linear(model: Any) -> list[nn.Parameter]:
+def _linear(model: Any) -> list[Any]:
     """The weights of every linear map in the layers: what a LoRA is merged into."""
     head = model.get_output_embeddings()
     return [module.weight for module in model.modules() if isinstance(module, nn.Linear) and module is not head]

@@ -55,8 +55,8 @@ def one_fact(subject: Subject, ground: Ground, method: Method, fact: Fact) -> It
     for tau2 in RANDOM_LADDER if method is Method.RANDOM else TAU2_LADDER:
         yield zeroed(tau2, f"τ2 {tau2:g}")
     if method is Method.POSITIONS:
-        tau2 = _looked_for(ground, spec, ratios)
-        yield Edit(method.value, NONE, 0.0, (fact,)) if tau2 is None else zeroed(tau2, AUTO)
+        found = _looked_for(ground, spec, ratios)
+        yield Edit(method.value, NONE, 0.0, (fact,)) if found is None else zeroed(found, AUTO)
 
 
 def _looked_for(ground: Ground, spec: EditSpec, ratios: Mapping[int, Tensor]) -> float | None:

@@ -70,6 +70,10 @@ def _loc(rows: Iterable[Row]) -> list[float]:
     return [_mean([value for value in own if value == value]) for own in each]
 
 
+def _ppl(rows: Iterable[Row]) -> list[float]:
+    return [_number(row, "delta_ppl") for row in rows]
+
+
 def _share(row: Row, part: str, whole: str) -> float:
     return _number(row, part) / _number(row, whole) if row[whole] else float("nan")
 
@@ -117,7 +121,7 @@ def _line(name: str, rows: Sequence[Row], paper: str) -> tuple[Cell, ...]:
         mean_interval(_gen(rows)),
         mean_interval(_loc(rows)),
         *rings,
-        mean_interval([_number(row, "delta_ppl") for row in rows]),
+        mean_interval(_ppl(rows)),
         mean_interval([_number(row, "positions") for row in rows]).value,
         paper,
     )
@@ -237,10 +241,8 @@ def _claims(rows: Sequence[Row]) -> list[PaperClaim]:
         paper = f"{PAPER[FEATURES][place]:g} against {PAPER[NEURONS][place]:g}"
         made.append(decide(f"{name}: FeatureEdit above neuron columns", paper, difference))
     left, right = _paired(neurons, features)
-    ppl = [[_number(row, "delta_ppl") for row in side] for side in (left, right)]
-    made.append(
-        decide("ΔPPL: neuron columns above FeatureEdit", "0.3 against 0.1", difference_interval(*ppl, paired=True))
-    )
+    more = difference_interval(_ppl(left), _ppl(right), paired=True)
+    made.append(decide("ΔPPL: neuron columns above FeatureEdit", "0.3 against 0.1", more))
     left, right = _paired(strongest_within(rows, FEATURES, DECIDING), strongest_within(rows, NEURONS, DECIDING))
     twice = difference_interval(_gen(left), [TIMES * value for value in _gen(right)], paired=True)
     text = f"Gen of FeatureEdit less {TIMES:g} × that of neuron columns, both at Loc ≥ {DECIDING:g}"
