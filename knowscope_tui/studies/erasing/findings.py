@@ -74,6 +74,10 @@ def _ppl(rows: Iterable[Row]) -> list[float]:
     return [_number(row, "delta_ppl") for row in rows]
 
 
+def _weights(rows: Iterable[Row]) -> float | None:
+    return mean_interval([_number(row, "positions") for row in rows]).value
+
+
 def _share(row: Row, part: str, whole: str) -> float:
     return _number(row, part) / _number(row, whole) if row[whole] else float("nan")
 
@@ -122,7 +126,7 @@ def _line(name: str, rows: Sequence[Row], paper: str) -> tuple[Cell, ...]:
         mean_interval(_loc(rows)),
         *rings,
         mean_interval(_ppl(rows)),
-        mean_interval([_number(row, "positions") for row in rows]).value,
+        _weights(rows),
         paper,
     )
 
@@ -154,11 +158,11 @@ def _equal(rows: Sequence[Row]) -> Table:
             own = strongest_within(rows, method, locality)
             setting = str(own[0]["setting"]) if own else "none"
             figures = (mean_interval(_loc(own)), mean_interval(_rel(own)), mean_interval(_gen(own)))
-            lines.append((f"≥ {locality:g}", TITLES[method], setting, *figures))
+            lines.append((f"≥ {locality:g}", TITLES[method], setting, *figures, _weights(own)))
     return Table(
         "equal_locality",
         "Gen at equal locality",
-        ("Loc asked", "method", "setting", "Loc", "Rel", "Gen"),
+        ("Loc asked", "method", "setting", "Loc", "Rel", "Gen", "weights zeroed"),
         tuple(lines) if rows else (),
         note="Each method is walked from weak to strong; the setting of the highest Gen that keeps this Loc is shown.",
     )
