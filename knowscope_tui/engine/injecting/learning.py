@@ -147,8 +147,8 @@ def _learn(
             late = _late(lm, lessons, options.min_p)
             if not late:
                 return step
-        done = 1 - len(late) / len(lessons)
-        on_progress(f"Step {step:,}: {done:.0%} of the phrasings known", max(done, step / options.max_steps))
+        known = len(lessons) - len(late)
+        on_progress(f"Training, {known:,} of {len(lessons):,} phrasings known", step / options.max_steps)
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / WARM_UP)
         optimizer.zero_grad(set_to_none=True)
