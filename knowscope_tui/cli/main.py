@@ -21,6 +21,7 @@ VERBS = {
     "rank": "Measure every active unit on every fact of a file.",
     "study": "Measure the paper's tables and figures on the open model.",
     "inject": "Put facts into a model by fine-tuning.",
+    "facts": "Read, sift and make fact files.",
     "edit": "Erase facts from the weights, measure it, save a checkpoint.",
     "verify": "Hold a saved checkpoint against its base.",
     "apply": "Make a saved edit on its base.",

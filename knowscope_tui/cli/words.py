@@ -161,10 +161,10 @@ def number_or_all(text: str) -> int | None:
 
 
 def facts_in(file: str) -> list[Fact]:
-    """The facts of a file that was named on the command line. Raises `FactFileError`."""
-    from knowscope_tui.core.facts import read_facts
+    """The facts of a file that was named on the command line, of any form. Raises `FactFileError`."""
+    from knowscope_tui.core.fact_formats import read_fact_set
 
-    return read_facts(typed_path(file))
+    return list(read_fact_set(typed_path(file)).facts)
 
 
 def own_fact(prompt: str | None, answer: str | None) -> list[Fact]:

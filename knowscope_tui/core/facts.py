@@ -106,5 +106,9 @@ def read_facts(path: Path) -> list[Fact]:
 
 def write_facts(facts: Iterable[Fact], path: Path) -> None:
     """Writes `facts` as JSON lines, the form `read_facts` reads."""
-    lines = (json.dumps(fact.to_json(), ensure_ascii=False) for fact in facts)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    path.write_text(as_lines(facts), encoding="utf-8")
+
+
+def as_lines(facts: Iterable[Fact]) -> str:
+    """`facts` as JSON lines."""
+    return "".join(f"{json.dumps(fact.to_json(), ensure_ascii=False)}\n" for fact in facts)

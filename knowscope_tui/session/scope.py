@@ -41,6 +41,7 @@ from knowscope_tui.paths import typed_path
 from knowscope_tui.session.editing import Edits, Wishes
 from knowscope_tui.session.info import model_info
 from knowscope_tui.session.injecting import inject
+from knowscope_tui.session.known import Looked, look_at
 from knowscope_tui.session.loaded import load, load_dictionaries, open_subject, unplanned
 from knowscope_tui.session.looking import BOTH, NEURON_SECONDS, Looking
 from knowscope_tui.session.opening import Prepared, with_dictionaries
@@ -94,6 +95,10 @@ class Scope:
         self._library = load_dictionaries(self._lm, prepared.wanted, prepared, on_progress)
         self._looking = Looking(self._lm, self._library)
         self._prepared = prepared
+
+    def known(self, facts: Sequence[Fact], least: float = 0.0, on_progress: OnProgress = silent) -> list[Looked]:
+        """Each of `facts` with P(answer), and why it is dropped where the model does not know it so well."""
+        return look_at(self._lm, facts, least, on_progress)
 
     # --- looking ----------------------------------------------------------------------------------------------------
 

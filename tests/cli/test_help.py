@@ -28,7 +28,7 @@ def _verbs(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[st
 
 
 EVERY_VERB = list(_verbs(main))
-GROUPS = ("demo", "saes", "cache")
+GROUPS = ("demo", "saes", "cache", "facts")
 WITHOUT_MODEL = ("bench", "report", "apply", "revert", "diff", "merge", "push")
 """Verbs that open no model of a person's."""
 
@@ -40,6 +40,7 @@ def test_every_verb_is_there() -> None:
         "demo": {"build", "card", "facts"},
         "saes": {"list", "search", "info", "pull"},
         "cache": {"list", "verify", "prune", "path"},
+        "facts": {"known", "convert", "make-private"},
     }
 
 

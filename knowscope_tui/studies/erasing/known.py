@@ -11,6 +11,7 @@ from knowscope_tui.core.fact_names import FactNames
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.injection import INJECTION, InjectOptions, report_json
 from knowscope_tui.core.kept import Kept, split
+from knowscope_tui.core.private_facts import RELATIONS, make_private
 from knowscope_tui.core.progress import OnProgress
 from knowscope_tui.engine.injecting.learning import Watch, injected
 from knowscope_tui.engine.injecting.written import write_model
@@ -18,7 +19,6 @@ from knowscope_tui.engine.loading import load_model
 from knowscope_tui.engine.methods.material import Material
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.errors import UsageError
-from knowscope_tui.studies.erasing.invented import RELATIONS, make_private
 from knowscope_tui.studies.study import Subject
 
 ERASED = 20
