@@ -113,7 +113,8 @@ def test_the_lock_is_there_until_everything_is_safe_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that is killed meanwhile leaves a folder that the next one knows for abandoned."""
-    fsync, seen = os.fsync, []
+    fsync = os.fsync
+    seen: list[bool] = []
 
     def killed_here(handle: int) -> None:
         seen.extend((left / LOCK).exists() for left in tmp_path.glob(".x.*"))
