@@ -81,8 +81,10 @@ def main() -> None:
     parser.add_argument("--split", choices=("tuned", "reported"), default="tuned")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--methods", nargs="+", metavar="METHOD")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="auto")
     asked = parser.parse_args()
-    scope = open_scope()
+    scope = open_scope(device=asked.device, dtype=asked.dtype)
     facts = chosen(asked.split, SIZES[asked.what], asked.seed)
     print("| " + " | ".join(HEAD) + " |\n" + "|---" * len(HEAD) + "|", flush=True)
     for method in asked.methods or METHODS[asked.what]:

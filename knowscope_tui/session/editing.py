@@ -17,6 +17,7 @@ from knowscope_tui.core.units import Family, Site, Unit
 from knowscope_tui.demo import corpus
 from knowscope_tui.engine.deltas import files as delta_files
 from knowscope_tui.engine.deltas.change import Change, SparseChange
+from knowscope_tui.engine.dictionary import Dictionary
 from knowscope_tui.engine.fingerprint import dictionary_fingerprint
 from knowscope_tui.engine.journal import Entry, Journal
 from knowscope_tui.engine.library import Library
@@ -55,7 +56,9 @@ class DictionaryUsed:
 
     site: Site
     source: str
-    """Its folder, or release and id."""
+    """Release and id, or of a folder the end of its path: where it lies is its owner's affair."""
+    release: str | None
+    """None for one from a folder."""
     features: int
     fingerprint: str
     """Of its biases and thresholds, see `engine.fingerprint`."""
@@ -312,5 +315,12 @@ class Edits:
 def _used(library: Library, units: Sequence[Unit]) -> tuple[DictionaryUsed, ...]:
     """The dictionaries that features among `units` belong to."""
     sites = sorted({unit.site for unit in units if unit.family is Family.FEATURE})
-    of = [(site, library.at(site)) for site in sites]
-    return tuple(DictionaryUsed(site, one.source, one.d_sae, dictionary_fingerprint(one)) for site, one in of)
+    return tuple(_in_use(library.at(site)) for site in sites)
+
+
+def _in_use(dictionary: Dictionary) -> DictionaryUsed:
+    source, folder = dictionary.source, Path(dictionary.source)
+    release: str | None = source.partition("/")[0]
+    if folder.is_absolute() or folder.exists():
+        source, release = "/".join(folder.absolute().parts[-2:]), None
+    return DictionaryUsed(dictionary.site, source, release, dictionary.d_sae, dictionary_fingerprint(dictionary))

@@ -123,7 +123,11 @@ def test_the_card_and_the_page_say_how_it_was_made(saved: Path) -> None:
     assert command in (saved / CARD).read_text()
     source = str(record["edits"][0]["dictionaries"][0]["source"])
     assert source in audit(saved, saved.parent / "made").html.read_text()
-    record["edits"][0]["dictionaries"] = [{"source": "gemma-scope-2b-pt-res/layer_1/width_16k/average_l0_2"}]
+    assert not source.startswith("/"), "where a folder lies is its owner's affair"
+    assert record["edits"][0]["dictionaries"][0]["release"] is None
+    record["edits"][0]["dictionaries"] = [
+        {"release": "gemma-scope-2b-pt-res", "source": "gemma-scope-2b-pt-res/layer_1/width_16k/average_l0_2"}
+    ]
     assert "--sae gemma-scope-2b-pt-res --width 16k --l0 2 " in reproduce(record)
 
 

@@ -59,11 +59,10 @@ def _edit(record: Row, edit: Row, facts: str, *, out: bool) -> str:
 
 def _sae(edit: Row) -> list[str]:
     """The releases that its features come from, and which of them; a folder is its owner's affair."""
-    sources = [str(one["source"]) for one in edit.get("dictionaries") or ()]
-    named = [source for source in sources if not source.startswith(("/", ".", "~"))]
-    words = [word for release in dict.fromkeys(one.partition("/")[0] for one in named) for word in ("--sae", release)]
+    used = [one for one in edit.get("dictionaries") or () if one.get("release")]
+    words = [word for release in dict.fromkeys(str(one["release"]) for one in used) for word in ("--sae", release)]
     for option, pattern in (("--width", r"width_(\w+?)(?:/|$)"), ("--l0", r"average_l0_(\d+)")):
-        told = {found[1] for one in named if (found := re.search(pattern, one))}
+        told = {found[1] for one in used if (found := re.search(pattern, str(one["source"])))}
         words += [option, told.pop()] if len(told) == 1 else []
     return words
 
