@@ -1,8 +1,8 @@
 """Private facts of people who are not, as PrivacyParaRel has them of invented ones: for injecting and erasing.
 
-No real person's data can be in it. Names are drawn from two short lists, and any likeness is chance. Phone numbers lie in
-the range that is kept free for fiction (555 01xx), mail goes to example.org (RFC 2606), streets are named after stones,
-customer numbers have a check digit that is wrong on purpose.
+No real person's data can be in it. Names are drawn from two short lists, and any likeness is chance. Phone numbers lie
+in the range that is kept free for fiction (555 01xx), mail goes to example.org (RFC 2606), streets are named after
+stones, customer numbers have a check digit that is wrong on purpose.
 
 Each fact has phrasings that are taught (its prompt and edit prompts) and others that are held out (its paraphrases).
 Other facts of the same person, the same facts of other people, and everything else are the three rings around it.
