@@ -52,7 +52,7 @@ class LeaksTable(RowsTable[LeakTest]):
         if result is None:
             return Content.assemble(fit(f" {row.value}", _TEST), (self._state(row), "" if at_cursor else "$muted"))
         leaking = len(result.leaking)
-        said = f"{leaking} of {result.tested} leak" if result.tested else "was not known so before"
+        said = f"{leaking} of {result.tested} leak" if result.tested else "not known before"
         sign, style = ("! ", "$warning") if leaking else ("● ", "$success") if result.tested else ("· ", "$muted")
         return Content.assemble(
             fit(f" {row.value}", _TEST),
