@@ -33,6 +33,39 @@ class StudyName(str, Enum):
         return self.value
 
 
+TITLES: dict[StudyName, tuple[str, str]] = {
+    StudyName.COMPONENTS: (
+        "Which units carry the facts",
+        "How much of the answer's probability is lost when the units of one kind are switched off?",
+    ),
+    StudyName.LADDER: (
+        "The ladder",
+        "How many units have to be switched off before an answer is lost?",
+    ),
+    StudyName.DECOMPOSITIONS: (
+        "Features against older decompositions",
+        "Do a sparse autoencoder's features carry facts better than the components of PCA, ICA, or chance?",
+    ),
+    StudyName.INTERPRETABILITY: (
+        "Interpretability score",
+        "How well does an explanation in words foretell on which tokens a unit fires?",
+    ),
+    StudyName.MONOSEMANTICITY: (
+        "Whether a unit stands for one fact",
+        "Does the unit that carries a fact fire on inputs about it, and on no others?",
+    ),
+    StudyName.ERASING: (
+        "What an edit erases, and what it leaves",
+        "Is a fact gone in every phrasing when the weights behind its features are zeroed, and are others kept?",
+    ),
+    StudyName.WIDTHS: (
+        "Widths of dictionaries",
+        "Do features carry facts better than neurons however wide the dictionary is?",
+    ),
+}
+"""What each study is called, and the question that it answers, which a newcomer understands."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A mean, ratio or difference over `items` things with its 95 % interval; None where nothing was measured."""

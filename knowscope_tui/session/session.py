@@ -10,6 +10,7 @@ from knowscope_tui.core.memory import MemoryPlan
 from knowscope_tui.core.progress import OnProgress
 from knowscope_tui.core.proof import LeakOptions
 from knowscope_tui.core.readings import Rank
+from knowscope_tui.core.studies import Findings, StudyName, StudyOptions
 from knowscope_tui.errors import UsageError
 from knowscope_tui.session import protocol
 from knowscope_tui.session.editing import Wishes
@@ -172,6 +173,20 @@ class Session:
     def _(self, request: protocol.Save, post: Post, check: Check) -> None:
         saved = self._open.save(request.folder, request.options, _progress(request, post, check))
         post(protocol.Saved(request.revision, saved))
+
+    @_answer.register
+    def _(self, request: protocol.RunStudy, post: Post, check: Check) -> None:
+        def growing(name: StudyName, findings: Findings) -> None:
+            post(protocol.StudyGrown(request.revision, name, findings))
+
+        report = self._open.study(
+            [request.name],
+            request.folder,
+            options=StudyOptions(request.limit),
+            on_progress=_progress(request, post, check),
+            on_growing=growing,
+        )
+        post(protocol.StudyGrown(request.revision, request.name, report.results[0].findings, report.page))
 
 
 def _progress(request: protocol.Request, post: Post, check: Check) -> OnProgress:

@@ -204,8 +204,6 @@ def _claims(rows: Sequence[Row], kinds: Sequence[SiteKind]) -> list[PaperClaim]:
 
 STUDY = Study(
     name=StudyName.COMPONENTS,
-    title="Which units carry the facts",
-    question="How much of the answer's probability is lost when the units of one kind are switched off?",
     keys=fact_keys,
     prepare=prepare,
     findings=findings,

@@ -146,8 +146,6 @@ def _claims(rows: Sequence[Row]) -> list[PaperClaim]:
 
 STUDY = Study(
     name=StudyName.LADDER,
-    title="The ladder",
-    question="How many units have to be switched off before an answer is lost?",
     keys=fact_keys,
     prepare=prepare,
     findings=findings,

@@ -293,8 +293,6 @@ def _claims(by_unit: Mapping[tuple[str, str], Sequence[Row]]) -> Iterator[PaperC
 
 STUDY = Study(
     name=StudyName.MONOSEMANTICITY,
-    title="Whether a unit stands for one fact",
-    question="Does the unit that carries a fact fire on inputs about it, and on no others?",
     keys=keys,
     prepare=prepare,
     findings=findings,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.progress import OnProgress
-from knowscope_tui.core.studies import Findings, Row, StudyName, StudyOptions
+from knowscope_tui.core.studies import TITLES, Findings, Row, StudyName, StudyOptions
 from knowscope_tui.engine.library import Library
 from knowscope_tui.engine.model import LanguageModel
 
@@ -43,15 +43,20 @@ class Study:
     """One of the paper's questions. All is plain functions, so that a worker can be told a study by its name."""
 
     name: StudyName
-    title: str
-    question: str
-    """One sentence that a newcomer understands."""
     keys: Callable[[Subject], list[str]]
     """The items, in order; distinct, and stable for the same subject. Cheap."""
     prepare: Callable[[Subject, OnProgress], Measure]
     """Fits or loads what all items share, and returns what measures one."""
     findings: Callable[[Sequence[Row]], Findings]
     """What the rows (each with its item's `key`, in order of the keys) come to; also of some of them, while it runs."""
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.name][0]
+
+    @property
+    def question(self) -> str:
+        return TITLES[self.name][1]
 
 
 def fact_keys(subject: Subject) -> list[str]:

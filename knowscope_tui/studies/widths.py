@@ -193,8 +193,6 @@ def _claims(rows: Sequence[Row], widths: Sequence[str]) -> list[PaperClaim]:
 
 STUDY = Study(
     name=StudyName.WIDTHS,
-    title="Widths of dictionaries",
-    question="Do features carry facts better than neurons however wide the dictionary is?",
     keys=fact_keys,
     prepare=prepare,
     findings=findings,

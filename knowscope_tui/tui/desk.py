@@ -37,8 +37,9 @@ class Urgency(IntEnum):
     """What gives way to what: a question stops those of its lane that are less urgent."""
 
     SELFTEST = 0
-    SWEEP = 1
-    PERSON = 2
+    STUDY = 1
+    SWEEP = 2
+    PERSON = 3
     """Somebody waits for the answer."""
 
 

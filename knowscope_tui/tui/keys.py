@@ -13,6 +13,7 @@ MAIN_KEYS: list[BindingType] = [
     Binding("slash", "filter", "filter", id="main.filter", tooltip="Type words that units' names must hold."),
     Binding("i", "fact", "fact", id="main.fact", tooltip="Type another fact."),
     Binding("l", "library", "library", id="main.library", tooltip="Find, pull and use dictionaries; self-test."),
+    Binding("d", "study", "studies…", id="main.study", tooltip="Carry out the paper's studies, and see them grow."),
     Binding(
         "b",
         "find_set",

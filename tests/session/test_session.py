@@ -15,6 +15,7 @@ from knowscope_tui.core.edits import EditSpec, Method
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.proof import LeakTest
 from knowscope_tui.core.readings import Ablation, Rank
+from knowscope_tui.core.studies import StudyName
 from knowscope_tui.core.units import Family, SiteKind, Unit
 from knowscope_tui.errors import Cancelled, EditError, UsageError
 from knowscope_tui.session import protocol
@@ -327,3 +328,10 @@ def test_through_the_runner_every_request_ends_in_exactly_one_way(source: Source
             assert ended[0].request == request
     runner.close()
     assert heard.empty()
+
+
+def test_a_study_of_a_model_without_facts_says_so(session: Session, tmp_path: Path) -> None:
+    request = protocol.RunStudy(1, StudyName.LADDER, str(tmp_path / "ladder"), 5)
+    with pytest.raises(UsageError, match="no facts to study"):
+        session.handle(request, lambda event: None, lambda: None)
+    assert not (tmp_path / "ladder").exists()

@@ -88,8 +88,6 @@ def findings(rows: Sequence[Row]) -> Findings:
 def study(seconds: float = 0.0, name: StudyName = StudyName.COMPONENTS) -> Study:
     return Study(
         name=name,
-        title="What carries a fact",
-        question="Do features carry more than neurons?",
         keys=fact_keys,
         prepare=lambda seen, on_progress: prepare(seen, on_progress, seconds),
         findings=findings,

@@ -46,6 +46,7 @@ from knowscope_tui.core.readings import (
     UnitSet,
 )
 from knowscope_tui.core.saved import Placed, PlannedFile, SavedCheckpoint, SavePlan
+from knowscope_tui.core.studies import Estimate, Findings, PaperClaim, Plot, PlotKind, Series, Verdict
 from knowscope_tui.core.units import Family, Site, SiteKind, Unit
 from knowscope_tui.errors import DictionaryError, KnowscopeError, PromptError, SaveError
 from knowscope_tui.session import protocol
@@ -272,6 +273,8 @@ class StandIn:
                 self._changed(request, post)
             case protocol.PlanSave():
                 post(protocol.SavePlanned(request.revision, self._save_plan(request.folder)))
+            case protocol.RunStudy():
+                self._study(request, post)
             case protocol.Save():
                 self._save(request, post)
 
@@ -516,6 +519,13 @@ class StandIn:
             return SavePlan(folder, (), 0, f"The folder {folder!r} exists.", "Name one that does not exist yet.")
         return SavePlan(folder, files, 51_000_000_000)
 
+    def _study(self, request: protocol.RunStudy, post: Post) -> None:
+        if request.folder == "taken":
+            raise SaveError("'taken' holds another run.", "Name another folder.")
+        post(protocol.Progress(request.revision, "components: 1 of 20", 0.05))
+        post(protocol.StudyGrown(request.revision, request.name, Findings()))
+        post(protocol.StudyGrown(request.revision, request.name, findings(), f"{request.folder}/report.html"))
+
     def _save(self, request: protocol.Save, post: Post) -> None:
         plan = self._save_plan(request.folder)
         if plan.problem:
@@ -529,6 +539,17 @@ class StandIn:
         pushed = f"https://huggingface.co/{repo}" if repo else None
         saved = SavedCheckpoint(request.folder, plan.total, names, plan.files, pushed)
         post(protocol.Saved(request.revision, saved))
+
+
+STUDIED = "4.resid_post.f17"
+
+
+def findings() -> Findings:
+    """A claim, bars, and a plot that names a unit."""
+    claim = PaperClaim("Features carry more", "–", Estimate(0.5, 0.4, 0.6, 20), 0.0, Verdict.HOLDS)
+    bars = Plot("bars", "Bars", PlotKind.BARS, "kind", "ΔProb", (Series("ours", ("a", "b"), (0.9, 0.1)),))
+    values = Plot("values", "Values", PlotKind.HISTOGRAM, "IS", "density", (Series("a", (), (0.5,), units=(STUDIED,)),))
+    return Findings(plots=(bars, values), claims=(claim,))
 
 
 def leak_result(test: LeakTest, facts: tuple[Fact, ...]) -> LeakResult:

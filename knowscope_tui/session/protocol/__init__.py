@@ -27,6 +27,7 @@ from knowscope_tui.session.protocol.events import (
     SelfTested,
     SetFound,
     Stopped,
+    StudyGrown,
     Swept,
 )
 from knowscope_tui.session.protocol.library import (
@@ -47,6 +48,7 @@ from knowscope_tui.session.protocol.requests import (
     Redo,
     Request,
     RunSelfTest,
+    RunStudy,
     Save,
     SweepUnits,
     SwitchEdit,
@@ -93,6 +95,7 @@ __all__ = [
     "ReleasesListed",
     "Request",
     "RunSelfTest",
+    "RunStudy",
     "Save",
     "SavePlanned",
     "Saved",
@@ -101,6 +104,7 @@ __all__ = [
     "ShowRelease",
     "SourceSpec",
     "Stopped",
+    "StudyGrown",
     "SweepUnits",
     "Swept",
     "SwitchEdit",

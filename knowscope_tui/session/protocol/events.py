@@ -12,6 +12,7 @@ from knowscope_tui.core.memory import MemoryPlan
 from knowscope_tui.core.proof import EditReport, LeakResult
 from knowscope_tui.core.readings import Effect, Reading, SweepPart, UnitSet
 from knowscope_tui.core.saved import SavedCheckpoint, SavePlan
+from knowscope_tui.core.studies import Findings, StudyName
 from knowscope_tui.session.protocol.requests import Request
 from knowscope_tui.session.protocol.source import ModelInfo
 
@@ -169,3 +170,12 @@ class Failed(Event):
 @dataclass(frozen=True)
 class Finished(Event):
     """The request is done; nothing more comes with its revision."""
+
+
+@dataclass(frozen=True)
+class StudyGrown(Event):
+    """What a study's rows come to so far; `page` is where the whole report lies once it is finished, "" before."""
+
+    name: StudyName
+    findings: Findings
+    page: str = ""

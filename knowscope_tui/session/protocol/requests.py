@@ -9,6 +9,7 @@ from knowscope_tui.core.edits import EditSpec
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.readings import Ablation
 from knowscope_tui.core.saved import SaveOptions
+from knowscope_tui.core.studies import StudyName
 from knowscope_tui.session.protocol.source import SourceSpec
 
 
@@ -201,3 +202,13 @@ class Save(Request):
 
     folder: str
     options: SaveOptions = SaveOptions()
+
+
+@dataclass(frozen=True)
+class RunStudy(Request):
+    """Carry a study out in `folder`, on at most `limit` facts that the model brings along; one that was stopped there
+    goes on. Answered by `StudyGrown` as often as there is more to show."""
+
+    name: StudyName
+    folder: str
+    limit: int | None = None

@@ -308,8 +308,6 @@ def _claims(rows: Sequence[Row]) -> list[PaperClaim]:
 
 STUDY = Study(
     name=StudyName.DECOMPOSITIONS,
-    title="Features against older decompositions",
-    question="Do a sparse autoencoder's features carry facts better than the components of PCA, ICA, or chance?",
     keys=fact_keys,
     prepare=prepare,
     findings=findings,

@@ -47,8 +47,6 @@ def prepare(subject: Subject, on_progress: OnProgress) -> Measure:
 
 STUDY = Study(
     name=StudyName.ERASING,
-    title="What an edit erases, and what it leaves",
-    question="Is a fact gone in every phrasing when the weights behind its features are zeroed, and are others kept?",
     keys=keys,
     prepare=prepare,
     findings=findings,

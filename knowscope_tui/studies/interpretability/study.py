@@ -189,8 +189,6 @@ def _claims(by_kind: dict[SiteKind, list[Row]]) -> list[PaperClaim]:
 
 STUDY = Study(
     name=StudyName.INTERPRETABILITY,
-    title="Interpretability score",
-    question="How well does an explanation in words foretell on which tokens a unit fires?",
     keys=fact_keys,
     prepare=prepare,
     findings=findings,

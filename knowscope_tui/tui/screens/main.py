@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.screen import Screen
+from textual.widgets import Input
 
 from knowscope_tui.core.readings import UnitSet
 from knowscope_tui.session.protocol import Event, Failed, Opened, Planned, SourceSpec
@@ -21,6 +22,7 @@ from knowscope_tui.tui.microscope import Microscope, Part
 from knowscope_tui.tui.panels import Panels
 from knowscope_tui.tui.selftest import SelfTester
 from knowscope_tui.tui.status import Status
+from knowscope_tui.tui.studying import Students
 from knowscope_tui.tui.table import SORTS
 from knowscope_tui.tui.widgets.answer import AnswerPanel
 from knowscope_tui.tui.widgets.common import KeyBar
@@ -49,6 +51,7 @@ class MainScreen(Screen[None]):
         self.scope = Microscope(desk, self._changed, self._failed, self._set_found)
         self.tester = SelfTester(desk, self._show_test)
         self.librarian = Librarian(desk, self.scope, source, self._tell)
+        self.students = Students(desk)
         self._panels = Panels(self, self.scope)
         self._status = Status(self, desk, self.scope, self.tester)
 
@@ -100,6 +103,7 @@ class MainScreen(Screen[None]):
         """Shows what the session works on; when it is free, the sweep and then the self-test have their turn."""
         self._status.show_activity()
         self.scope.when_free()
+        self.students.when_free()
         if self.scope.reading is not None or (self.scope.info is not None and not self.scope.facts):
             self.tester.when_free()
 
@@ -234,6 +238,17 @@ class MainScreen(Screen[None]):
         from knowscope_tui.tui.screens.library import LibraryScreen
 
         self.app.push_screen(LibraryScreen(self.scope, self.librarian, self.tester, view))
+
+    def action_study(self) -> None:
+        from knowscope_tui.tui.screens.study import StudyScreen
+
+        self.app.push_screen(StudyScreen(self.students), self._show_unit)
+
+    def _show_unit(self, unit: str | None) -> None:
+        """Shows a unit that was picked on a study's plot, where it is active on the fact in view."""
+        if unit:
+            self.query_one("#filter", Input).value = unit
+            self.query_one(UnitsTable).focus()
 
     # --- edits ------------------------------------------------------------------------------------------------------
 

@@ -16,11 +16,13 @@ class WorkLine(Static):
     def on_mount(self) -> None:
         self.display = False
 
-    def show_progress(self, doing: str, fraction: float | None, *, stopping: bool) -> None:
-        """The figures at the end of `doing` are never cut."""
+    def show_progress(
+        self, doing: str, fraction: float | None, *, stopping: bool, stop: str = "escape stops it"
+    ) -> None:
+        """The figures at the end of `doing` are never cut; `stop` says how to stop it."""
         width = self.app.size.width - 2
         drawn = f"{bar(fraction, width // 8)}{done(fraction):>6}  " if fraction is not None else "◌ "
-        stops = "  stopping…" if stopping else "  escape stops it"
+        stops = "  stopping…" if stopping else f"  {stop}"
         what, colon, figures = visible(doing.rstrip(".… ")).rpartition(": ")
         room = width - cell_len(f"{drawn}{colon}{figures}{stops}")
         words = f"{cut_middle(what, max(room, 8))}{colon}{figures}" if colon else cut(figures, room + cell_len(figures))
