@@ -13,7 +13,6 @@ MAIN_KEYS: list[BindingType] = [
     Binding("slash", "filter", "filter", id="main.filter", tooltip="Type words that units' names must hold."),
     Binding("i", "fact", "fact", id="main.fact", tooltip="Type another fact."),
     Binding("l", "library", "library", id="main.library", tooltip="Find, pull and use dictionaries; self-test."),
-    Binding("d", "study", "studies…", id="main.study", tooltip="Carry out the paper's studies, and see them grow."),
     Binding(
         "b",
         "find_set",
@@ -35,6 +34,7 @@ MAIN_KEYS: list[BindingType] = [
         id="main.measure",
         tooltip="Measure exact ΔProb: stops, or goes on where it was.",
     ),
+    Binding("d", "study", "studies…", id="main.study", tooltip="Carry out the paper's studies, and see them grow."),
     Binding("f", "cycle_family", "kind", id="main.family", tooltip="Show features, neurons, or both."),
     Binding("o", "cycle_sort", "sort", id="main.sort", tooltip="Sort by ΔProb, attribution or activation."),
     Binding(

@@ -47,6 +47,11 @@ ZSRE: dict[str, Any] = {
 }
 
 
+def counterfact(**changes: Any) -> dict[str, Any]:
+    """A row whose requested rewrite is another one."""
+    return {**COUNTERFACT, "requested_rewrite": {**COUNTERFACT["requested_rewrite"], **changes}}
+
+
 def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
@@ -133,6 +138,10 @@ def test_own_files_are_read_as_ever(tmp_path: Path) -> None:
         (json.dumps([{**COUNTERFACT, "requested_rewrite": None}]), "row 1 is no requested rewrite"),
         (json.dumps([ZSRE, {**ZSRE, "answers": [""], "pred": ""}]), "row 2 is no question"),
         (json.dumps(COUNTERFACT) + "\n{", "Line 2"),
+        ("\n\n" + json.dumps(COUNTERFACT) + "\n{", "Line 4"),
+        (json.dumps([{**ZSRE, "answers": [None]}]), "row 1 is no question"),
+        (json.dumps([counterfact(target_true={"str": None})]), "row 1 is no requested rewrite"),
+        (json.dumps([counterfact(prompt="The chief city is")]), "no {} for the subject"),
         ('{"pattern": "[X] is in [Y]."}', "no relation of ParaRel with both"),
         ('{"sub_label": "a", "obj_label": "b"}', "no relation of ParaRel with both"),
         ("hello", "Line 1"),
@@ -160,3 +169,19 @@ def test_folders_that_hold_nothing_usable(tmp_path: Path) -> None:
     lines(tmp_path / "P1.facts.jsonl", [{"sub_label": "a", "obj_label": "b"}, {"sub_label": "a"}])
     with pytest.raises(FactFileError, match="Line 2"):
         read_fact_set(tmp_path)
+
+
+def test_what_is_missing_or_of_another_type_is_not_taken_for_text(tmp_path: Path) -> None:
+    (tmp_path / "z.json").write_text(json.dumps([{**ZSRE, "answers": "Thule College", "loc": None, "alt": None}]))
+    found = read_fact_set(tmp_path / "z.json")
+    assert (found.facts[0].answer, found.facts[0].target_new, found.neighbors) == ("Thule College", "", ())
+    rows = [{key: value for key, value in COUNTERFACT.items() if key != "case_id"}] * 2
+    (tmp_path / "c.json").write_text(json.dumps(rows))
+    assert [fact.id for fact in read_fact_set(tmp_path / "c.json").facts] == ["counterfact/1", "counterfact/2"]
+    pararel(tmp_path / "p")
+    with (tmp_path / "p" / "P36.patterns.jsonl").open("a") as file:
+        file.write("3\n")
+    assert "3 of 8 patterns" in read_fact_set(tmp_path / "p").remarks[0]
+    pararel(tmp_path / "p" / "more")
+    with pytest.raises(FactFileError, match="are both of P36"):
+        read_fact_set(tmp_path / "p")

@@ -26,7 +26,7 @@ def fact_set(rows: Sequence[Any]) -> FactSet:
     neighbors: list[Fact] = []
     for number, row in enumerate(rows, start=1):
         try:
-            fact, near = _read(row)
+            fact, near = _read(row, number)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"row {number} is no requested rewrite ({error})") from None
         facts.append(fact)
@@ -34,24 +34,26 @@ def fact_set(rows: Sequence[Any]) -> FactSet:
     return FactSet(FORM, tuple(facts), tuple(dict.fromkeys(neighbors)))
 
 
-def _read(row: Mapping[str, Any]) -> tuple[Fact, list[Fact]]:
+def _read(row: Mapping[str, Any], number: int) -> tuple[Fact, list[Fact]]:
     asked = row["requested_rewrite"]
-    relation, answer = str(asked.get("relation_id", "")), str(asked["target_true"]["str"]).strip()
-    case = str(row.get("case_id", ""))
+    relation, answer = str(asked.get("relation_id") or ""), asked["target_true"]["str"].strip()
+    if "{}" not in asked["prompt"]:
+        raise ValueError("its prompt has no {} for the subject")
+    case = str(row.get("case_id", number))
     fact = Fact.from_json(
         {
-            "id": f"counterfact/{case}" if case else "",
+            "id": f"counterfact/{case}",
             "subject": asked["subject"],
             "relation": relation,
             "prompt": asked["prompt"].replace("{}", asked["subject"]),
             "answer": answer,
-            "target_new": str((asked.get("target_new") or {}).get("str", "")).strip(),
+            "target_new": ((asked.get("target_new") or {}).get("str") or "").strip(),
             "paraphrases": row.get("paraphrase_prompts", []),
         }
     )
     near = [
-        Fact(prompt, answer, f"{fact.id}/neighbor-{number}", relation=relation)
-        for number, prompt in enumerate(row.get("neighborhood_prompts", []), start=1)
+        Fact(prompt, answer, f"{fact.id}/neighbor-{place}", relation=relation)
+        for place, prompt in enumerate(row.get("neighborhood_prompts", []), start=1)
         if isinstance(prompt, str) and prompt.strip()
     ]
     return fact, near

@@ -50,10 +50,14 @@ def read_folder(folder: Path) -> FactSet:
     facts: dict[str, Path] = {}
     for path in sorted(folder.rglob("*.jsonl")):
         first = next((row for _number, row in json_lines(path)), None)
-        if is_pattern(first):
-            patterns[relation_of(path)] = path
-        elif is_fact(first):
-            facts[relation_of(path)] = path
+        if is_pattern(first) or is_fact(first):
+            files, relation = (patterns if is_pattern(first) else facts), relation_of(path)
+            if relation in files:
+                raise FactFileError(
+                    f"{str(files[relation])!r} and {str(path)!r} are both of {relation}.",
+                    "Name a folder with one of them.",
+                )
+            files[relation] = path
     return _read(facts, patterns, folder)
 
 
@@ -101,7 +105,7 @@ def usable(rows: Iterable[Any]) -> tuple[list[str], int]:
     asked: dict[str, None] = {}
     left_out = 0
     for row in rows:
-        before, sign, after = str(row.get("pattern", "")).partition(ANSWER)
+        before, sign, after = str(row["pattern"] if is_pattern(row) else "").partition(ANSWER)
         if sign and SUBJECT in before and _END.fullmatch(after):
             asked[before.strip()] = None
         else:

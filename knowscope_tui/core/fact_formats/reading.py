@@ -29,14 +29,15 @@ def read_fact_set(path: Path) -> FactSet:
     """
     if path.is_dir():
         return pararel.read_folder(path)
-    start = text_of(path).lstrip()
+    text = text_of(path)
+    start = text.lstrip()
     if start.startswith("["):
         return _of_list(_list_in(start, path), path)
     row = _first(start)
     if pararel.is_pattern(row) or pararel.is_fact(row):
         return pararel.read_relation(path)
     if counterfact.is_row(row) or zsre.is_row(row):
-        return _of_list([_row(line, number, path) for number, line in _lines(start)], path)
+        return _of_list([_row(line, number, path) for number, line in _lines(text)], path)
     return FactSet(OWN, tuple(read_facts(path)))
 
 

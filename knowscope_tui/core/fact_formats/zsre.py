@@ -34,19 +34,19 @@ def fact_set(rows: Sequence[Any]) -> FactSet:
 
 
 def _fact(row: Mapping[str, Any], number: int) -> Fact:
-    rephrased = row.get("rephrase", [])
+    rephrased, answers = row.get("rephrase") or [], row.get("answers") or row.get("pred") or ""
     return Fact.from_json(
         {
             "id": f"zsre/{number}",
             "subject": row.get("subject", ""),
             "prompt": row["src"],
-            "answer": str((row.get("answers") or [row.get("pred", "")])[0]).strip(),
-            "target_new": str(row.get("alt", "")).strip(),
+            "answer": (answers if isinstance(answers, str) else answers[0]).strip(),
+            "target_new": (row.get("alt") or "").strip(),
             "paraphrases": [rephrased] if isinstance(rephrased, str) else rephrased,
         }
     )
 
 
 def _neighbor(row: Mapping[str, Any], number: int) -> list[Fact]:
-    question, answer = str(row.get("loc", "")).removeprefix(LOC_PREFIX).strip(), str(row.get("loc_ans", "")).strip()
+    question, answer = (row.get("loc") or "").removeprefix(LOC_PREFIX).strip(), (row.get("loc_ans") or "").strip()
     return [Fact(question, answer, f"zsre/{number}/loc")] if question and answer else []

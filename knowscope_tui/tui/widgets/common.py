@@ -131,7 +131,7 @@ _SELDOM = (
     *("filter", "cycle_family", "cycle_sort", "cycle_positions", "cycle_mode", "app.next_theme"),
     *("width", "choices", "search", "models"),
 )
-_SECOND = ("find_set", "cycle_beside", "measure")
+_SECOND = ("study", "find_set", "cycle_beside", "measure")
 _ORDER = {"app.help": 1, "command_palette": 2, "app.quit": 4} | dict.fromkeys(_SECOND, 3) | dict.fromkeys(_SELDOM, 5)
 
 
