@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any
 
 from textual_plotext import PlotextPlot
@@ -10,6 +11,9 @@ from knowscope_tui.core.studies import Plot, PlotKind
 from knowscope_tui.text import visible
 
 BINS = 20
+
+MARKERS = "●×○+▲◆□*"
+"""A sign for each series, so that colour is not the only thing that tells them apart."""
 
 
 class StudyPlot(PlotextPlot):
@@ -25,6 +29,7 @@ class StudyPlot(PlotextPlot):
         if plot is not None:
             plt.title(visible(plot.title))
             plt.xlabel(visible(plot.x))
+            plt.ylabel(visible(plot.y))
             _DRAWN[plot.kind](plt, plot)
         self.refresh()
 
@@ -41,13 +46,13 @@ def _bars(plt: Any, plot: Plot) -> None:
 
 
 def _lines(plt: Any, plot: Plot) -> None:
-    for series in plot.series:
-        plt.plot([float(x) for x in series.x], list(series.y), label=visible(series.name))
+    for series, marker in zip(plot.series, cycle(MARKERS)):
+        plt.plot([float(x) for x in series.x], list(series.y), label=visible(series.name), marker=marker)
 
 
 def _points(plt: Any, plot: Plot) -> None:
-    for series in plot.series:
-        plt.scatter([float(x) for x in series.x], list(series.y), label=visible(series.name))
+    for series, marker in zip(plot.series, cycle(MARKERS)):
+        plt.scatter([float(x) for x in series.x], list(series.y), label=visible(series.name), marker=marker)
 
 
 def _histogram(plt: Any, plot: Plot) -> None:
@@ -57,11 +62,11 @@ def _histogram(plt: Any, plot: Plot) -> None:
         return
     least, width = min(every), (max(every) - min(every)) / BINS or 1.0
     middles = [least + (place + 0.5) * width for place in range(BINS)]
-    for series in plot.series:
+    for series, marker in zip(plot.series, cycle(MARKERS)):
         if series.y:
             places = [min(int((value - least) / width), BINS - 1) for value in series.y]
             shares = [places.count(place) / len(places) for place in range(BINS)]
-            plt.plot(middles, shares, label=visible(series.name))
+            plt.plot(middles, shares, label=visible(series.name), marker=marker)
 
 
 _DRAWN = {
