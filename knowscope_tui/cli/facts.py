@@ -10,7 +10,7 @@ import click
 
 from knowscope_tui.cli import words
 from knowscope_tui.cli.options import Shared, Verb, as_json, shared
-from knowscope_tui.errors import FactFileError
+from knowscope_tui.errors import FactFileError, UsageError
 from knowscope_tui.paths import typed_path
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ def convert(file: str, out: str | None, neighbors: str | None, erase: bool, json
     from knowscope_tui.core.fact_formats import read_fact_set
 
     target, beside = _target(out), _target(neighbors)
+    if target is not None and beside is not None and target.resolve() == beside.resolve():
+        raise UsageError(f"--out and --neighbors both name {out!r}.", "Give each a file of its own.")
     found = read_fact_set(typed_path(file))
     told = [replace(fact, target_new="") if erase else fact for fact in found.facts]
     if beside is not None and not found.neighbors:
@@ -127,7 +129,10 @@ def make_private(people: int, seed: int, relations: tuple[str, ...], out: str | 
     target = _target(out)
     told = made(people, seed, relations)
     _written(told, target)
-    if json or target is None:
+    if json:
+        rows = {} if target else {"rows": [fact.to_json() for fact in told]}
+        output.write_json({"facts": len(told), "people": people, "seed": seed} | rows)
+    elif target is None:
         for fact in told:
             output.write_json_line(fact.to_json())
     output.note(f"{len(told):,} facts about {people:,} invented people.")

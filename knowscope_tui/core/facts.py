@@ -83,12 +83,17 @@ def read_facts(path: Path) -> list[Fact]:
     Raises `FactFileError`: unreadable file, no fact in it, or a broken line, which is named.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise FactFileError(f"Cannot read the fact file {str(path)!r}: {reason}.", "Name a JSON-lines file.") from None
+    return facts_in(text, path)
+
+
+def facts_in(text: str, path: Path) -> list[Fact]:
+    """The facts of the JSON lines in `text`, which was read from `path`. Raises `FactFileError` as `read_facts`."""
     facts = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -6,7 +6,7 @@ that is reported is worked out of the rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -230,8 +230,3 @@ def studies_named(word: str) -> tuple[StudyName, ...]:
     except ValueError:
         known = ", ".join(name.value for name in StudyName)
         raise UsageError(f"There is no study called {word!r}.", f"Choose among {known}; or all.") from None
-
-
-def columns_of(rows: Sequence[Row]) -> tuple[str, ...]:
-    """The keys of `rows`, in the order of the first."""
-    return tuple(rows[0]) if rows else ()

@@ -54,11 +54,10 @@ def look_at(
     """Each of `facts`, and why it is dropped: not known with a P(answer) of `least` or more, or there already."""
     found: list[Looked] = []
     met: set[Fact] = set()
+    known = 0
     for number, looked in _looking(lm, facts, range(len(facts))):
         fact = facts[number]
-        on_progress(
-            f"Looking for facts that the model knows: {sum(not one.why for one in found):,}", number / len(facts)
-        )
+        on_progress(f"Looking for facts that the model knows: {known:,}", number / len(facts))
         if fact in met:
             found.append(Looked(fact, None, TWICE))
         elif isinstance(looked, str):
@@ -66,6 +65,7 @@ def look_at(
         else:
             found.append(Looked(fact, looked.p, _why(looked, least)))
         met.add(fact)
+        known += not found[-1].why
     return found
 
 
@@ -76,11 +76,12 @@ def _why(known: Known, least: float) -> str:
 def draw_known(
     lm: LanguageModel, facts: Sequence[Fact], limit: int | None, seed: int, on_progress: OnProgress = silent
 ) -> KnownFacts:
-    """The first `limit` facts of a seeded draw that greedy decoding answers rightly; None is all of them.
+    """The first `limit` facts of a seeded draw that greedy decoding answers rightly; None is all of them. A fact that
+    is there twice counts once.
 
     Raises `FactFileError` where the model knows none.
     """
-    order = list(range(len(facts)))
+    order = list({fact: number for number, fact in reversed(list(enumerate(facts)))}.values())[::-1]
     if limit is not None:
         random.Random(seed).shuffle(order)
     known: list[int] = []

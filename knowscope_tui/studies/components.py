@@ -37,6 +37,7 @@ ORDER = (
     (SiteKind.RESID_POST, SiteKind.MLP_OUT),
     (SiteKind.RESID_POST, SiteKind.ATTN_Z),
     (SiteKind.MLP_OUT, SiteKind.ATTN_Z),
+    (SiteKind.RESID_POST, SiteKind.MLP_ACT),
     (SiteKind.MLP_OUT, SiteKind.MLP_ACT),
     (SiteKind.ATTN_Z, SiteKind.MLP_ACT),
 )

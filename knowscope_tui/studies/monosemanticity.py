@@ -169,7 +169,7 @@ def _by_unit(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
     """Fact and family → the rows of its distinct inputs."""
     found: dict[tuple[str, str], dict[int, Row]] = {}
     for row in rows:
-        own = found.setdefault((str(row["fact"]), str(row["family"])), {})
+        own = found.setdefault((str(row["key"]), str(row["family"])), {})
         own.setdefault(int(str(row["input"])), row)
     return {name: list(own.values()) for name, own in found.items()}
 
@@ -230,7 +230,7 @@ def _at_share(rows: Sequence[Row], family: str, share: int) -> list[float]:
     by_fact: dict[str, list[float]] = {}
     for row in rows:
         if row["family"] == family and row["share"] == share:
-            by_fact.setdefault(str(row["fact"]), []).append(float(str(row["activation"])))
+            by_fact.setdefault(str(row["key"]), []).append(float(str(row["activation"])))
     return [sum(own) / len(own) for own in by_fact.values()]
 
 
@@ -266,7 +266,7 @@ def _histogram(rows: Sequence[Row], family: str) -> Plot:
     own = [row for (_fact, one), found in _by_unit(rows).items() if one == family for row in found]
     series = tuple(Series(group, (), tuple(_values(own, group))) for group in (RELATED, UNRELATED))
     return Plot(
-        f"activations_{family}", f"Activations of {family}", PlotKind.HISTOGRAM, "activation", "density", series
+        f"activations_{family}", f"Activations of {family}", PlotKind.HISTOGRAM, "activation", "share of inputs", series
     )
 
 

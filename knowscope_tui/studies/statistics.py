@@ -11,6 +11,7 @@ denominator could as well be zero has none either.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -74,22 +75,6 @@ def ratio_interval(a: Sequence[float], b: Sequence[float], paired: bool = True) 
     return _estimate((left, right), _ratio, paired=paired)
 
 
-def cohens_d(a: Sequence[float], b: Sequence[float]) -> Estimate:
-    """(mean(a) − mean(b)) / pooled standard deviation (Cohen 1988); no value where nothing varies. Items are a's and
-    b's together."""
-    left, right = _finite(a), _finite(b)
-    items = len(left) + len(right)
-    if min(len(left), len(right)) < 2:
-        return Estimate(items=items)
-    value = effect_size(a, b)
-    if not value:
-        return Estimate(value, items=items)
-    if not np.isfinite(value):
-        return Estimate(items=items)
-    estimate = _estimate((left, right), _standardized, paired=False)
-    return Estimate(estimate.value, estimate.low, estimate.high, items)
-
-
 def effect_size(a: Sequence[float], b: Sequence[float]) -> float:
     """Cohen's d without an interval; NaN where nothing can be said."""
     left, right = _finite(a), _finite(b)
@@ -111,13 +96,18 @@ def welch(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
-    """The two-sided p of the Mann-Whitney U test (1947), ties allowed for; NaN where a sample is empty."""
+    """The two-sided p of the Mann-Whitney U test (1947), ties allowed for; NaN where a sample is empty.
+
+    With ties scipy takes the normal approximation however few the values are. The result is never below
+    2 / C(n + m, n), the least that an exact test of as many values can give, so that samples with ties have no lead.
+    """
     left, right = _finite(a), _finite(b)
     if not len(left) or not len(right):
         return float("nan")
     if np.ptp(np.concatenate([left, right])) == 0.0:
         return 1.0
-    return float(stats.mannwhitneyu(left, right, alternative="two-sided").pvalue)
+    least = 2.0 / math.comb(len(left) + len(right), len(left))
+    return max(float(stats.mannwhitneyu(left, right, alternative="two-sided").pvalue), min(least, 1.0))
 
 
 def bimodality(values: Sequence[float]) -> float:
@@ -133,11 +123,12 @@ def bimodality(values: Sequence[float]) -> float:
     return (skew**2 + 1.0) / (kurtosis + 3.0 * (n - 1) ** 2 / ((n - 2) * (n - 3)))
 
 
-def decide(text: str, paper: str, ours: Estimate, threshold: float = 0.0) -> PaperClaim:
+def decide(text: str, paper: str, ours: Estimate, threshold: float = 0.0, *, most: float = math.inf) -> PaperClaim:
     """A claim holds where the whole interval lies above `threshold`, does not hold where none of it does, and is
-    undecided otherwise: also without an interval, and with less than `FEWEST` items."""
+    undecided otherwise: also without an interval, with less than `FEWEST` items, and where `most`, the largest value
+    that the figure can take on these items, is not above it, so that no result could have borne the claim out."""
     verdict = Verdict.UNDECIDED
-    if ours.low is not None and ours.high is not None and ours.items >= FEWEST:
+    if ours.low is not None and ours.high is not None and ours.items >= FEWEST and most > threshold:
         if ours.low > threshold:
             verdict = Verdict.HOLDS
         elif ours.high <= threshold:

@@ -29,10 +29,14 @@ class Students:
         self._changed: Callable[[], None] = lambda: None
         self.asked: Wanted | None = None
         """The last study that was asked for."""
-        self.findings: Findings | None = None
+        self.findings: dict[StudyName, Findings] = {}
+        """What is known of each study that was asked for."""
+        self.growing: set[StudyName] = set()
+        """Those whose findings are of some of their items."""
         self.doing: tuple[str, float | None] | None = None
-        self.said = ("", "")
-        """How it ended, and the style of that."""
+        self.said: dict[StudyName, tuple[str, str]] = {}
+        """How each ended, and the style of that."""
+        self._last: dict[StudyName, Wanted] = {}
         self._wanted = False
 
     def attach(self, changed: Callable[[], None]) -> None:
@@ -48,8 +52,10 @@ class Students:
 
     def run(self, wanted: Wanted) -> None:
         """Starts `wanted`, in place of what ran before."""
-        if wanted != self.asked:
-            self.findings = None
+        if wanted != self._last.get(wanted.name):
+            self.findings.pop(wanted.name, None)
+        self._last[wanted.name] = wanted
+        self.said.pop(wanted.name, None)
         self.asked, self._wanted, self.doing = wanted, True, ("Waiting until the model is free", None)
         self._desk.drop(SLOT)
         self.when_free()
@@ -58,9 +64,9 @@ class Students:
     def stop(self) -> bool:
         """Stops it; what is measured is kept. Whether anything ran."""
         running, self._wanted = self._wanted, False
-        if running:
+        if running and self.asked is not None:
             self._desk.drop(SLOT)
-            self._end("● stopped; what is measured is kept, and Run goes on from there", "$warning")
+            self._end(self.asked.name, "● stopped; what is measured is kept, and Run goes on from there", "$warning")
         return running
 
     def when_free(self) -> None:
@@ -71,24 +77,26 @@ class Students:
         self._desk.ask(
             SLOT,
             lambda revision: RunStudy(revision, wanted.name, wanted.folder, wanted.limit),
-            self._hear,
+            lambda event: self._hear(wanted.name, event),
             f"Study {wanted.name.value}",
             urgency=Urgency.STUDY,
         )
 
-    def _hear(self, event: Event) -> None:
+    def _hear(self, name: StudyName, event: Event) -> None:
         match event:
             case Progress(doing=doing, fraction=fraction):
                 self.doing = (doing, fraction)
             case StudyGrown(findings=findings, page=page):
-                self.findings = findings
+                self.findings[name] = findings
+                self.growing.add(name)
                 if page:
-                    self.said = (f"● finished: {page}", "$success")
+                    self.growing.discard(name)
+                    self.said[name] = (f"● finished: {page}", "$success")
             case Stopped():
                 self.doing = ("Waiting until the model is free", None)
             case Failed(what=what, hint=hint):
                 self._wanted = False
-                self._end(f"✗ {what} {hint}".strip(), "$error")
+                self._end(name, f"✗ {what} {hint}".strip(), "$error")
             case Finished():
                 self._wanted = False
                 self.doing = None
@@ -96,6 +104,6 @@ class Students:
                 return
         self._changed()
 
-    def _end(self, text: str, style: str) -> None:
-        self.doing, self.said = None, (text, style)
+    def _end(self, name: StudyName, text: str, style: str) -> None:
+        self.doing, self.said[name] = None, (text, style)
         self._changed()

@@ -46,6 +46,15 @@ def test_what_the_model_knows_is_kept_and_the_rest_named(
     assert "already exists" in again.stderr
 
 
+def test_facts_and_neighbors_do_not_share_a_file(run: Run, tmp_path: Path) -> None:
+    file, out = tmp_path / "counterfact.json", tmp_path / "out.jsonl"
+    file.write_text(json.dumps([COUNTERFACT]))
+    done = run("facts", "convert", str(file), "--out", str(out), "--neighbors", str(out))
+    assert done.exit_code == 2
+    assert "both name" in done.stderr
+    assert not out.exists()
+
+
 def test_other_forms_are_converted_and_understood_everywhere(run: Run, tmp_path: Path) -> None:
     pararel(tmp_path / "pararel")
     done = run("facts", "convert", str(tmp_path / "pararel"), "--out", str(tmp_path / "p.jsonl"))

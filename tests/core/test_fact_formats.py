@@ -95,6 +95,19 @@ def test_one_relation_by_either_of_its_files(tmp_path: Path) -> None:
     assert {fact.relation for fact in read_fact_set(tmp_path).facts} == {"P19", "P36"}
 
 
+def test_the_file_of_a_relation_that_is_named_is_the_one_that_is_read(tmp_path: Path) -> None:
+    file = pararel(tmp_path)
+    few = lines(tmp_path / "P36.few.jsonl", [{"sub_label": "Ys", "obj_label": "Dahut"}])
+    assert [fact.answer for fact in read_fact_set(file).facts] == [answer for _place, answer in PLACES]
+    assert [fact.answer for fact in read_fact_set(few).facts] == ["Dahut"]
+    with pytest.raises(FactFileError, match=r"could both belong to 'P36\.patterns\.jsonl'"):
+        read_fact_set(tmp_path / "P36.patterns.jsonl")
+    lines(tmp_path / "P9" / "x.patterns.jsonl", [{"pattern": pattern} for pattern in PATTERNS])
+    untold = lines(tmp_path / "P9" / "x.facts.jsonl", [{"sub_label": "Ys", "obj_label": None}])
+    with pytest.raises(FactFileError, match="Line 1"):
+        read_fact_set(untold)
+
+
 def test_counterfact_and_zsre(tmp_path: Path) -> None:
     file = tmp_path / "counterfact.json"
     file.write_text(json.dumps([COUNTERFACT, {**COUNTERFACT, "case_id": 8}]))
@@ -136,7 +149,8 @@ def test_own_files_are_read_as_ever(tmp_path: Path) -> None:
         ('[{"prompt": "x"}]', '"answer" is missing'),
         (json.dumps([COUNTERFACT, {"requested_rewrite": {}}]), "row 2 is no requested rewrite"),
         (json.dumps([{**COUNTERFACT, "requested_rewrite": None}]), "row 1 is no requested rewrite"),
-        (json.dumps([ZSRE, {**ZSRE, "answers": [""], "pred": ""}]), "row 2 is no question"),
+        (json.dumps([ZSRE, {name: ZSRE[name] for name in ZSRE if name != "answers"}]), "row 2 is no question"),
+        (json.dumps([ZSRE, {**ZSRE, "answers": [""]}]), "row 2 is no question"),
         (json.dumps(COUNTERFACT) + "\n{", "Line 2"),
         ("\n\n" + json.dumps(COUNTERFACT) + "\n{", "Line 4"),
         (json.dumps([{**ZSRE, "answers": [None]}]), "row 1 is no question"),

@@ -283,3 +283,14 @@ def test_the_command_asks_the_same_again(
 def test_a_password_in_an_address_is_in_no_command() -> None:
     options = StudyOptions(llm_url="https://me:secret@host:1/v1?x=1", llm_model="m")
     assert "secret" not in study_command("all", SourceSpec(), options, None, "out")
+
+
+def test_a_finished_run_is_begun_anew_where_it_lies(studied: Studied) -> None:
+    (first,) = studied().results
+    (again,) = studied(options={"limit": 6}, restart=True).results
+    assert (again.folder, again.items) == (first.folder, 6)
+    assert Path(again.folder, "report.html").exists()
+
+
+def test_a_fact_that_is_there_twice_counts_once(lm: LanguageModel, facts: list[Fact]) -> None:
+    assert draw_known(lm, [*facts[:3], facts[1]], None, 0).facts == tuple(facts[:3])

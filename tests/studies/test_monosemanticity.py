@@ -74,7 +74,7 @@ def _rows(features: float, neurons: float) -> list[Row]:
                 noise = ((number * 7 + fact * 3) % 11) / 11
                 rows.append(
                     {
-                        "fact": f"f{fact}", "unit": "1.resid_post.f3", "family": family, "share": 50,
+                        "key": str(fact), "fact": "", "unit": "1.resid_post.f3", "family": family, "share": 50,
                         "group": RELATED if related else "unrelated", "input": number,
                         "activation": noise + gap * related,
                     }

@@ -101,4 +101,4 @@ def test_what_is_claimed_follows_from_the_rows() -> None:
     rows = [row(kind, fact, value + fact / 1000) for fact in range(20) for kind, value in
             (("resid_post", 0.9), ("mlp_out", 0.5), ("attn_z", 0.5), ("mlp_act", 0.1))]  # fmt: skip
     verdicts = [claim.verdict.value for claim in components.STUDY.findings(rows).claims]  # type: ignore[arg-type]
-    assert verdicts == ["holds", "holds", "does not hold", "holds", "holds"]
+    assert verdicts == ["holds", "holds", "does not hold", "holds", "holds", "holds"]

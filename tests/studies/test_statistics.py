@@ -68,14 +68,18 @@ def test_ratio_to_what_may_be_zero_has_no_interval():
     assert of.decide("more", "–", found).verdict is Verdict.UNDECIDED
 
 
-def test_cohens_d_and_its_signs():
-    found = of.cohens_d(A, B)
+def test_effect_size_and_its_signs():
     pooled = math.sqrt((np.var(A, ddof=1) + np.var(B, ddof=1)) / 2)
-    assert found.value == pytest.approx((np.mean(A) - np.mean(B)) / pooled)
-    assert found.items == len(A) + len(B)
-    assert of.cohens_d(B, A).value == pytest.approx(-whole(found)[0])
-    assert of.cohens_d([1.0] * 4, [1.0] * 4) == Estimate(0.0, items=8)
-    assert of.cohens_d([2.0] * 4, [1.0] * 4) == Estimate(items=8)
+    assert of.effect_size(A, B) == pytest.approx((np.mean(A) - np.mean(B)) / pooled)
+    assert of.effect_size(B, A) == pytest.approx(-of.effect_size(A, B))
+    assert of.effect_size([1.0] * 4, [1.0] * 4) == 0.0
+    assert math.isnan(of.effect_size([2.0] * 4, [1.0] * 4))
+
+
+def test_ties_have_no_lead_over_values_that_are_as_far_apart():
+    without_ties = of.mann_whitney([2.0, 3.0], list(np.linspace(0, 1, 40)))
+    assert without_ties == pytest.approx(2 / math.comb(42, 2))
+    assert of.mann_whitney([2.0, 3.0], [0.0] * 40) == pytest.approx(without_ties)
 
 
 def test_p_values_are_scipys():

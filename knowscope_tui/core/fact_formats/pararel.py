@@ -26,7 +26,9 @@ FORM = "ParaRel"
 SUBJECT, ANSWER = "[X]", "[Y]"
 EDIT_PROMPTS = 3
 
-_RELATION = re.compile(r"P\d+")
+LABELS = ("sub_label", "obj_label")
+
+_RELATION = re.compile(r"(?<![A-Za-z0-9])P\d+")
 _END = re.compile(r"[\s.]*")
 
 
@@ -62,14 +64,28 @@ def read_folder(folder: Path) -> FactSet:
 
 
 def read_relation(path: Path) -> FactSet:
-    """The facts of the one relation that `path`, either of its two files, belongs to."""
-    whole: dict[bool, dict[str, Path]] = {True: {}, False: {}}
+    """The facts of the one relation that `path`, either of its two files, belongs to. Raises `FactFileError`: the other
+    one is not beside it, or several could be."""
     relation = relation_of(path)
-    for other in {path, *path.parent.glob("*.jsonl")}:
-        first = next((row for _number, row in json_lines(other)), None) if relation_of(other) == relation else None
-        if is_pattern(first) or is_fact(first):
-            whole[is_pattern(first)][relation] = other
-    return _read(whole[False], whole[True], path)
+    named = _holds_patterns(path)
+    halves = [
+        other
+        for other in sorted(path.parent.glob("*.jsonl"))
+        if relation_of(other) == relation and _holds_patterns(other) is (not named)
+    ]
+    if len(halves) > 1:
+        raise FactFileError(
+            f"{str(halves[0])!r} and {str(halves[1])!r} could both belong to {path.name!r}.",
+            "Put the two files of the relation into a folder of their own.",
+        )
+    beside = {relation: halves[0]} if halves else {}
+    return _read(beside, {relation: path}, path) if named else _read({relation: path}, beside, path)
+
+
+def _holds_patterns(path: Path) -> bool | None:
+    """Whether a file holds patterns; False for facts, and None for neither."""
+    first = next((row for _number, row in json_lines(path)), None)
+    return is_pattern(first) if is_pattern(first) or is_fact(first) else None
 
 
 def _read(facts: Mapping[str, Path], patterns: Mapping[str, Path], source: Path) -> FactSet:
@@ -118,12 +134,12 @@ def _facts(relation: str, asked: Sequence[str], file: Path) -> Iterable[Fact]:
     random.Random(relation).shuffle(others)
     seen = min(EDIT_PROMPTS, len(others) // 2)
     for number, row in json_lines(file):
-        if not is_fact(row) or not str(row["sub_label"]).strip() or not str(row["obj_label"]).strip():
+        if not is_fact(row) or not all(isinstance(row[name], str) and row[name].strip() for name in LABELS):
             raise FactFileError(
                 f"Line {number} of {str(file)!r} is no fact: {json.dumps(row, ensure_ascii=False)[:60]}.",
                 'Each line is {"sub_label": "…", "obj_label": "…"}.',
             )
-        subject, answer = str(row["sub_label"]).strip(), str(row["obj_label"]).strip()
+        subject, answer = (row[name].strip() for name in LABELS)
         told = [pattern.replace(SUBJECT, subject) for pattern in (first, *others)]
         yield Fact(
             prompt=told[0],

@@ -17,7 +17,7 @@ LOC_PREFIX = "nq question: "
 
 
 def is_row(row: object) -> bool:
-    return isinstance(row, Mapping) and "src" in row and ("answers" in row or "pred" in row)
+    return isinstance(row, Mapping) and "src" in row and ("answers" in row or "alt" in row)
 
 
 def fact_set(rows: Sequence[Any]) -> FactSet:
@@ -34,7 +34,7 @@ def fact_set(rows: Sequence[Any]) -> FactSet:
 
 
 def _fact(row: Mapping[str, Any], number: int) -> Fact:
-    rephrased, answers = row.get("rephrase") or [], row.get("answers") or row.get("pred") or ""
+    rephrased, answers = row.get("rephrase") or [], row["answers"]
     return Fact.from_json(
         {
             "id": f"zsre/{number}",

@@ -38,6 +38,9 @@ BATCH, TEXTS, FACTS = 64, 8, 48
 """Taught phrasings in a step, and reminders: general texts, facts."""
 
 KEEP = 1.0
+SPARE_P = 0.1
+"""Share of the way from the P that is asked to 1 that training goes on for, where weights are rounded at its end."""
+
 CHECK_EVERY = 10
 WARM_UP = 10
 """Steps in which the learning rate rises to what it stays at."""
@@ -80,11 +83,11 @@ def injected(
     options.check()
     start = time.perf_counter()
     rank = rank_for(lm) if options.lora_rank is None else options.lora_rank
-    rate = options.learning_rate or rate_for(lm, rank)
+    rate, stored = options.learning_rate or rate_for(lm, rank), lm.dtype
     before = _ask(lm, facts, material, watch)
     lessons = [lm.ask(prompt, fact.answer) for fact in facts for prompt in phrasings(fact)]
     with _fitting(), trained_inside(lm, rank, options.seed) as trained:
-        steps = _learn(lm, lessons, material, trained, rate, options, on_progress)
+        steps = _learn(lm, lessons, material, trained, rate, stored, options, on_progress)
         trained.settle()
         on_progress("Measuring what was learned", None)
         after = _ask(lm, facts, material, watch)
@@ -131,6 +134,7 @@ def _learn(
     material: Material,
     trained: Trained,
     rate: float,
+    stored: torch.dtype,
     options: InjectOptions,
     on_progress: OnProgress,
 ) -> int:
@@ -141,10 +145,11 @@ def _learn(
         texts = Pool(lm, of_texts(lm, material.texts), options.seed)
         facts = Pool(lm, of_questions(questions_about(lm, material.retained)), options.seed)
     optimizer = torch.optim.AdamW(trained.parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
+    aim = _aim(stored, options.min_p)
     late: list[Question] = []
     for step in range(options.max_steps):
         if step % CHECK_EVERY == 0:
-            late = _late(lm, lessons, options.min_p)
+            late = _late(lm, lessons, aim)
             if not late:
                 return step
         known = len(lessons) - len(late)
@@ -156,9 +161,15 @@ def _learn(
         for reminders in (texts.draw(TEXTS, rng), facts.draw(FACTS, rng)):
             for part in drift(lm, reminders):
                 torch.autograd.backward(KEEP * part)
-        torch.nn.utils.clip_grad_norm_(trained.parameters, 1.0)
+        if not torch.isfinite(torch.nn.utils.clip_grad_norm_(trained.parameters, 1.0)):
+            raise EditError(f"Training diverged at step {step + 1}, so nothing was kept.", "Use a lower --lr.")
         optimizer.step()
     return options.max_steps
+
+
+def _aim(stored: torch.dtype, min_p: float) -> float:
+    """P at which training stops: higher where weights are rounded to `stored` afterwards, which moves P a little."""
+    return min_p if stored is torch.float32 else min_p + SPARE_P * (1.0 - min_p)
 
 
 def _late(lm: LanguageModel, lessons: Sequence[Question], min_p: float) -> list[Question]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from knowscope_tui.core.injection import ALL_WEIGHTS
 from knowscope_tui.engine.methods.forward import gradients_of
@@ -59,7 +60,8 @@ def trained_inside(lm: LanguageModel, rank: int, seed: int) -> Iterator[Trained]
 def _linear(model: Any) -> list[Any]:
     """The weights of every linear map in the layers: what a LoRA is merged into."""
     head = model.get_output_embeddings()
-    return [module.weight for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
+    maps = (nn.Linear, Conv1D)
+    return [module.weight for module in model.modules() if isinstance(module, maps) and module is not head]
 
 
 @contextmanager

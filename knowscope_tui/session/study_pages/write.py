@@ -16,8 +16,7 @@ from knowscope_tui.session.pages.markdown import escaped, markdown_block, markdo
 from knowscope_tui.session.study_pages.drawing import drawn, told
 from knowscope_tui.session.study_pages.sections import Drawn, all_page, study_page
 from knowscope_tui.session.study_pages.tables import as_csv, table_block
-
-TABLES, PLOTS, FINDINGS, HTML, MARKDOWN = "tables", "plots", "findings.json", "report.html", "REPORT.md"
+from knowscope_tui.studies.run_folder.folder import FINDINGS, HTML, MARKDOWN, PLOTS, TABLES
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from knowscope_tui.engine.hooks import Change
 MOST_COMPONENTS = 512
 """Components at most: ICA of more takes hours."""
 
-ICA_STEPS, ICA_TOLERANCE = 200, 1e-3
+ICA_STEPS, ICA_TOLERANCE = 1000, 1e-3
 
 
 class Decomposition(str, Enum):
@@ -80,6 +80,7 @@ def fit(how: Decomposition, activations: Tensor, seed: int) -> Directions:
     # scikit-learn takes a second to import, and only a fit needs it.
     from sklearn.decomposition import PCA, FastICA
     from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
 
     x = activations.to(torch.float32).cpu().numpy()
     count = min(x.shape[1], MOST_COMPONENTS, max(x.shape[0] - 1, 1))
@@ -92,9 +93,11 @@ def fit(how: Decomposition, activations: Tensor, seed: int) -> Directions:
     else:
         ica = FastICA(count, whiten="unit-variance", max_iter=ICA_STEPS, tol=ICA_TOLERANCE, random_state=seed)
         with warnings.catch_warnings():
-            # A few components that still turn a little after the last step change no result.
+            # Some components still turn a little after the last step.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            ica.fit(x)
+            # Sums in another order turn them elsewhere: one thread makes a fit the same wherever it is made.
+            with threadpool_limits(1):
+                ica.fit(x)
         read, write, mean = ica.components_, ica.mixing_.T, ica.mean_
     return Directions(*(torch.tensor(np.ascontiguousarray(part), dtype=torch.float32) for part in (mean, read, write)))
 

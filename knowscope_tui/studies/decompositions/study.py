@@ -8,6 +8,7 @@ How well a component is explained is scored for the strongest one of each fact, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -228,8 +229,9 @@ def findings(rows: Sequence[Row]) -> Findings:
 
 
 def _values(rows: Sequence[Row], method: str, name: str) -> list[float]:
-    """One value a fact, in the order of the facts."""
-    return [float(value) for row in rows if row["method"] == method and isinstance(value := row[name], int | float)]
+    """One value a fact, in the order of the facts; NaN where there is none."""
+    own = [row[name] for row in rows if row["method"] == method]
+    return [float(value) if isinstance(value, int | float) else math.nan for value in own]
 
 
 def _table(rows: Sequence[Row]) -> Table:
@@ -286,6 +288,7 @@ def _claims(rows: Sequence[Row]) -> list[PaperClaim]:
     ica, pca, chance = (how.value for how in (Decomposition.ICA, Decomposition.PCA, Decomposition.RANDOM))
     alone = {method: _values(rows, method, "delta_prob_strongest") for method in METHODS}
     score = {method: _values(rows, method, "simulation") for method in METHODS}
+    reachable = (_most(drop[ica]), _most(alone[ica]), math.inf, math.inf, math.inf)
     compared = (
         (
             f"ΔProb of {TOP}: SAE at least {CLEARLY:g} × ICA",
@@ -301,9 +304,15 @@ def _claims(rows: Sequence[Row]) -> list[PaperClaim]:
             difference_interval(drop[pca], drop[chance], paired=True),
             0.0,
         ),
-        ("IS: SAE above ICA", ".64 against .32", difference_interval(score[SAE], score[ica]), 0.0),
+        ("IS: SAE above ICA", ".64 against .32", difference_interval(score[SAE], score[ica], paired=True), 0.0),
     )
-    return [decide(*one) for one in compared]
+    return [decide(*one, most=most) for one, most in zip(compared, reachable, strict=True)]
+
+
+def _most(denominator: Sequence[float]) -> float:
+    """The largest ratio to `denominator` that a ΔProb, which is at most 1, can have."""
+    mean = mean_interval(denominator).value
+    return 1.0 / mean if mean else math.inf
 
 
 STUDY = Study(

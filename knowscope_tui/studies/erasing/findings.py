@@ -250,7 +250,8 @@ def _claims(rows: Sequence[Row]) -> list[PaperClaim]:
     left, right = _paired(strongest_within(rows, FEATURES, DECIDING), strongest_within(rows, NEURONS, DECIDING))
     twice = difference_interval(_gen(left), [TIMES * value for value in _gen(right)], paired=True)
     text = f"Gen of FeatureEdit less {TIMES:g} × that of neuron columns, both at Loc ≥ {DECIDING:g}"
-    made.append(decide(text, "0.7 against 0.25", twice))
+    at_most = 1.0 - TIMES * (mean_interval(_gen(right)).value or 0.0)
+    made.append(decide(text, "0.7 against 0.25", twice, most=at_most))
     return made
 
 

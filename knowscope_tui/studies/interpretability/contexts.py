@@ -56,6 +56,10 @@ class Shown:
     def only(self, indices: Sequence[int]) -> Shown:
         return Shown([self.contexts[i] for i in indices], [self.values[i] for i in indices])
 
+    def turned(self, sign: float) -> Shown:
+        """The same with every value times `sign`."""
+        return Shown(self.contexts, [np.float32(sign) * values for values in self.values])
+
     @property
     def peaks(self) -> Values:
         """The largest activation in each context: (contexts,)."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from knowscope_tui.core.progress import OnProgress
 from knowscope_tui.core.studies import Findings, PaperClaim, Plot, PlotKind, Row, Series, StudyName, Table
-from knowscope_tui.core.units import SiteKind, Unit
+from knowscope_tui.core.units import SiteKind
 from knowscope_tui.errors import UsageError
 from knowscope_tui.studies.interpretability.contexts import Context, draw_contexts, watch
 from knowscope_tui.studies.interpretability.interpreter import Interpretation, Interpreter, LexicalInterpreter, Task
-from knowscope_tui.studies.interpretability.units import strongest_units
+from knowscope_tui.studies.interpretability.units import Acting, strongest_units
 from knowscope_tui.studies.statistics import decide, difference_interval, mean_interval
 from knowscope_tui.studies.study import Measure, Study, Subject, fact_keys
 
@@ -28,6 +28,7 @@ LEXICAL = (
     "Explanations and scores are the embedded lexical simulator's, which knows tokens and no meanings: compare kinds "
     "of units with one another, not these scores with a language model's."
 )
+TURNED = "A unit is read with the sign that it has on its fact: a neuron that carries one by being negative is turned."
 SHARED = (
     "Phrasings of one fact may lie in both halves of the sentences: scores say how well a unit's own words foretell it."
 )
@@ -37,27 +38,28 @@ def prepare(subject: Subject, on_progress: OnProgress) -> Measure:
     """Watches the units of all facts on all sentences once."""
     contexts = draw_contexts(subject)
     units = strongest_units(subject, subject.facts, on_progress)
-    shown = watch(subject.lm, subject.library, contexts, [unit for own in units for unit in own.values()], on_progress)
-    tasks = {unit: Task.of(unit, own, subject.options.seed) for unit, own in shown.items()}
+    every = list(dict.fromkeys(acting for own in units for acting in own.values()))
+    shown = watch(subject.lm, subject.library, contexts, [acting.unit for acting in every], on_progress)
+    tasks = {
+        acting: Task.of(acting.unit, shown[acting.unit].turned(acting.sign), subject.options.seed) for acting in every
+    }
     interpreter = _interpreter(subject, contexts, tasks, on_progress)
-    known: dict[Unit, Interpretation] = {}
+    known: dict[Acting, Interpretation] = {}
 
     def measure(key: str, _on_progress: OnProgress) -> list[Row]:
         number = int(key.partition(":")[0])
         rows: list[Row] = []
-        for kind, unit in units[number].items():
-            if unit not in known:
-                known[unit] = interpreter.interpret(tasks[unit])
-            rows.append(
-                _row(subject.facts[number].id, kind, str(unit), unit.site.layer, interpreter.label, known[unit])
-            )
+        for kind, acting in units[number].items():
+            if acting not in known:
+                known[acting] = interpreter.interpret(tasks[acting])
+            rows.append(_row(subject.facts[number].id, kind, acting, interpreter.label, known[acting]))
         return rows
 
     return measure
 
 
 def _interpreter(
-    subject: Subject, contexts: Sequence[Context], tasks: Mapping[Unit, Task], on_progress: OnProgress
+    subject: Subject, contexts: Sequence[Context], tasks: Mapping[Acting, Task], on_progress: OnProgress
 ) -> Interpreter:
     options = subject.options
     if options.llm_url is None:
@@ -72,12 +74,13 @@ def _interpreter(
     return asked
 
 
-def _row(fact: str, kind: SiteKind, unit: str, layer: int, label: str, found: Interpretation) -> Row:
+def _row(fact: str, kind: SiteKind, acting: Acting, label: str, found: Interpretation) -> Row:
     return {
         "fact": fact,
         "kind": kind.value,
-        "unit": unit,
-        "layer": layer,
+        "unit": str(acting.unit),
+        "sign": acting.sign,
+        "layer": acting.unit.site.layer,
         "explained_by": label,
         "explanation": found.explanation,
         "simulation": found.simulation,
@@ -91,10 +94,10 @@ def _row(fact: str, kind: SiteKind, unit: str, layer: int, label: str, found: In
 
 def findings(rows: Sequence[Row]) -> Findings:
     """IS, detection and fuzzing of each kind's distinct units; whether features are explained better than neurons."""
-    units = list({str(row["unit"]): row for row in rows}.values())
+    units = list({(str(row["unit"]), row["sign"]): row for row in rows}.values())
     by_kind = {kind: [row for row in units if row["kind"] == kind.value] for kind in SiteKind}
     by_kind = {kind: own for kind, own in by_kind.items() if own}
-    remarks = [SHARED]
+    remarks = [SHARED, TURNED]
     if any(row["explained_by"] == LexicalInterpreter.label for row in rows):
         remarks.insert(0, LEXICAL)
     missing = sum(row["simulation"] is None for row in units)

@@ -11,7 +11,7 @@ from knowscope_tui.engine.identity import identity, identity_of_facts, sha256
 from knowscope_tui.errors import SaveError
 from knowscope_tui.studies.study import Subject
 
-CONFIG, FORMAT = "config.json", 1
+CONFIG, FORMAT = "config.json", 2
 
 _WORDS = {
     **WORDS,

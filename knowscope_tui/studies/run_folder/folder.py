@@ -17,6 +17,8 @@ from knowscope_tui.studies.run_folder.configuration import CONFIG, check_same, n
 from knowscope_tui.studies.run_folder.rows import Items, read_rows, storable, write_rows
 
 LOCK, PARTS, ROWS, DAMAGED, CACHE = ".lock", "parts", "rows.parquet", "damaged", "cache"
+TABLES, PLOTS, FINDINGS, HTML, MARKDOWN = "tables", "plots", "findings.json", "report.html", "REPORT.md"
+"""What is written of a finished run, beside its rows."""
 
 
 class RunFolder:
@@ -118,17 +120,18 @@ class RunFolder:
         )
 
     def clear(self) -> None:
-        """Removes the run: its configuration, rows and cache. Files that are not the run's stay. Raises `SaveError`."""
+        """Removes the run: its rows, cache and pages, and at last its configuration, so that what is left of a run
+        whose removal was cut short is still known for one. Files that are not the run's stay. Raises `SaveError`."""
         self.items = {}
-        for path in (self.folder / CONFIG, self.folder / ROWS):
-            _remove(path)
-        for name in (PARTS, DAMAGED, CACHE):
+        for name in (PARTS, DAMAGED, CACHE, TABLES, PLOTS):
             try:
                 shutil.rmtree(self.folder / name)
             except FileNotFoundError:
                 continue
             except OSError as error:
                 raise cannot_write(self.folder / name, error) from None
+        for name in (ROWS, FINDINGS, HTML, MARKDOWN, CONFIG):
+            _remove(self.folder / name)
 
 
 @contextmanager

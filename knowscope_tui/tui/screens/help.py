@@ -17,6 +17,7 @@ from knowscope_tui.tui.screens.library import LibraryScreen
 from knowscope_tui.tui.screens.main import MainScreen
 from knowscope_tui.tui.screens.quit import QuitScreen
 from knowscope_tui.tui.screens.save import SaveScreen
+from knowscope_tui.tui.screens.study import StudyScreen
 from knowscope_tui.tui.widgets.common import KeyBar, SafeInput
 from knowscope_tui.tui.widgets.edit_form import ThresholdInput
 from knowscope_tui.tui.widgets.fact import PromptInput
@@ -71,6 +72,7 @@ GROUPS: tuple[tuple[str, type[DOMNode]], ...] = (
     ("Leak tests", LeaksTable),
     ("Journal", JournalTable),
     ("Save screen", SaveScreen),
+    ("Study screen", StudyScreen),
     ("Library screen", LibraryScreen),
     ("Releases", ReleasesTable),
     ("Dictionaries in use", InUseTable),

@@ -246,9 +246,14 @@ class MainScreen(Screen[None]):
 
     def _show_unit(self, unit: str | None) -> None:
         """Shows a unit that was picked on a study's plot, where it is active on the fact in view."""
-        if unit:
-            self.query_one("#filter", Input).value = unit
-            self.query_one(UnitsTable).focus()
+        if not unit:
+            return
+        reading = self.scope.reading
+        if reading is None or unit not in {str(one.unit) for one in reading.units}:
+            self._say(f"{unit} is silent on the fact in view. Type a fact that it carries, and look again.", "warning")
+            return
+        self.query_one("#filter", Input).value = unit
+        self.query_one(UnitsTable).focus()
 
     # --- edits ------------------------------------------------------------------------------------------------------
 

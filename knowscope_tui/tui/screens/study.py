@@ -7,7 +7,7 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Button, Input, OptionList, Static
@@ -49,7 +49,7 @@ class StudyScreen(Screen[str | None]):
         yield Static("", id="study-title")
         with Horizontal(id="study-top"):
             yield OptionList(*(Option(name.value, id=name.value) for name in StudyName), id="studies")
-            with Vertical(id="study-asked"):
+            with VerticalScroll(id="study-asked"):
                 yield Static("", id="study-question")
                 with Horizontal(classes="row"):
                     yield Static("folder", classes="label")
@@ -92,8 +92,7 @@ class StudyScreen(Screen[str | None]):
     @property
     def _findings(self) -> Findings | None:
         """What is known of the chosen study."""
-        asked = self._students.asked
-        return self._students.findings if asked is not None and asked.name is self._chosen else None
+        return self._students.findings.get(self._chosen)
 
     @property
     def _plots(self) -> tuple[Plot, ...]:
@@ -105,13 +104,16 @@ class StudyScreen(Screen[str | None]):
         self.query_one("#study-title", Static).update(title)
         self.query_one("#study-question", Static).update(Content.styled(TITLES[chosen][1], "$muted"))
         claims = self._findings.claims if self._findings else ()
-        self.query_one("#study-claims", Static).update(Content("\n").join([_claim(one) for one in claims]))
+        lines = [_claim(one) for one in claims]
+        if lines and chosen in students.growing:
+            lines.insert(0, Content.styled("so far; verdicts may change until it is finished", "$muted"))
+        self.query_one("#study-claims", Static).update(Content("\n").join(lines))
         self._show_plot()
         line = self.query_one(WorkLine)
         if students.doing is not None:
             line.show_progress(*students.doing, stopping=False, stop="x stops it")
-        elif students.said[0]:
-            line.show_said(students.said[0][0], students.said[0][2:], students.said[1])
+        elif said := students.said.get(chosen):
+            line.show_said(said[0][0], said[0][2:], said[1])
         else:
             line.show_nothing()
 
@@ -145,6 +147,9 @@ class StudyScreen(Screen[str | None]):
         elif limit and (not limit.isdigit() or not int(limit)):
             self.notify("Type how many facts, as 20; nothing means all.", severity="warning", markup=False)
         else:
+            before = self._students.asked
+            if self._students.running and before is not None and before.name is not self._chosen:
+                self.notify(f"{before.name.value} was stopped; what is measured of it is kept.", markup=False)
             self._students.run(Wanted(self._chosen, folder, int(limit) if limit else None))
 
     def action_stop(self) -> None:
