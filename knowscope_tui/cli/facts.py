@@ -41,7 +41,7 @@ def facts() -> None:
     epilog="\b\nExample:\n  knowscope-tui facts known facts.jsonl --min-p 0.5 --out known.jsonl",
 )
 @click.argument("file", metavar="FACTS")
-@click.option("--min-p", metavar="P", type=words.share, default="0", show_default=True, help="Least P(answer).")
+@click.option("--min-p", metavar="P", type=words.up_to_one, default="0", show_default=True, help="Least P(answer).")
 @click.option("--out", metavar="FILE", help="Write them there.  [default: the output]")
 @shared
 def known(options: Shared, file: str, min_p: float, out: str | None) -> None:

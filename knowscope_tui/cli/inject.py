@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from knowscope_tui.cli.options import Shared, Verb, shared
-from knowscope_tui.cli.words import facts_in, share
+from knowscope_tui.cli.words import facts_in, probability
 from knowscope_tui.errors import UsageError
 from knowscope_tui.paths import typed_path
 
@@ -29,7 +29,12 @@ its base, as --model with-private --sae … ."""
 @click.option("--max-steps", metavar="N", type=click.IntRange(min=1), default=600, show_default=True)
 @click.option("--lr", metavar="X", type=float, help="Learning rate.  [default: by the model's size]")
 @click.option(
-    "--min-p", metavar="X", type=share, default=0.8, show_default=True, help="P(answer) from which on it is known."
+    "--min-p",
+    metavar="X",
+    type=probability,
+    default="0.8",
+    show_default=True,
+    help="P(answer) from which on it is known.",
 )
 @click.option("--keep-anyway", is_flag=True, help="Save the model too when not all facts are known in the end.")
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of every draw.")
@@ -50,6 +55,10 @@ def inject(
     """Fine-tune the model until it knows the facts of a file, say what that cost, and save it as a folder."""
     if lora and full:
         raise UsageError("--lora and --full do not go together.", "Leave one of them out.")
+    from knowscope_tui.core.written import check_absent
+
+    target = typed_path(out)
+    check_absent(target, "folder")
     told = facts_in(facts)
     kept = None if keep is None else facts_in(keep)
     from knowscope_tui.cli import output
@@ -60,14 +69,14 @@ def inject(
     asked.check()
     with progress(as_json=options.json, lines=True) as tell:
         scope = options._replace(sae=("none",)).open(tell)
-        report = scope.inject(told, typed_path(out), kept, options=asked, on_progress=tell)
+        report = scope.inject(told, target, kept, options=asked, on_progress=tell)
     for sentence in report.remarks():
         output.note(sentence)
     if options.json:
         from knowscope_tui.core.fact_names import FactNames
         from knowscope_tui.core.injection import report_json
 
-        output.write_json(report_json(report, FactNames()))
+        output.write_json(report_json(report, FactNames(report.salt)))
         return
     from knowscope_tui.cli.render_inject import show_injection
 

@@ -66,6 +66,15 @@ def share(text: str) -> float:
     return number
 
 
+def up_to_one(text: str) -> float:
+    """A number from 0 to 1; 5% is understood."""
+    number = finite(text.removesuffix("%"))
+    number = number / 100 if number is not None and text.endswith("%") else number
+    if number is None or not 0 <= number <= 1:
+        raise click.BadParameter(f"{text!r} is no number from 0 to 1 (as in 0.5).")
+    return number
+
+
 def portion(text: str) -> float:
     """A share above 0 and up to 1; 1% is understood."""
     number = finite(text.removesuffix("%"))
@@ -162,9 +171,13 @@ def number_or_all(text: str) -> int | None:
 
 def facts_in(file: str) -> list[Fact]:
     """The facts of a file that was named on the command line, of any form. Raises `FactFileError`."""
+    from knowscope_tui.cli.output import note
     from knowscope_tui.core.fact_formats import read_fact_set
 
-    return list(read_fact_set(typed_path(file)).facts)
+    found = read_fact_set(typed_path(file))
+    for remark in found.remarks:
+        note(remark)
+    return list(found.facts)
 
 
 def own_fact(prompt: str | None, answer: str | None) -> list[Fact]:

@@ -80,6 +80,8 @@ class InjectionReport:
     steps: int
     seconds: float
     folder: str | None = None
+    salt: str = ""
+    """Of the hashes that name facts without an id."""
 
     @property
     def known(self) -> int:
@@ -131,4 +133,5 @@ def report_json(report: InjectionReport, names: FactNames) -> dict[str, Any]:
         "steps": report.steps,
         "seconds": report.seconds,
         "folder": report.folder,
+        "salt": report.salt,
     }

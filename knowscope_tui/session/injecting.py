@@ -32,7 +32,7 @@ def inject(
     on_progress: OnProgress = silent,
 ) -> InjectionReport:
     """Saves `lm` with `facts` put in as `folder`; of `among`, which it is to keep, one half is replayed and the other
-    is measured on. Nothing is saved where the model knows all of `facts` already.
+    is measured on, without those whose prompt is taught. Nothing is saved where the model knows all of `facts` already.
 
     Raises `SaveError`, `UsageError`, `PromptError`, `DeviceError`, and `EditError` when not all is learned.
     """
@@ -40,19 +40,20 @@ def inject(
     _check(facts)
     source = typed_path(lm.source)
     check_folder(folder, source if source.is_dir() else None)
-    kept = split(facts, among, seed=options.seed)
+    taught = {prompt.strip() for fact in facts for prompt in (fact.prompt, *fact.edit_prompts)}
+    kept = split(facts, [fact for fact in among if fact.prompt.strip() not in taught], seed=options.seed)
+    names = FactNames()
     material = Material(kept.retained, corpus.training_texts()[:REPLAYED_TEXTS])
     watch = Watch(kept.held, corpus.reference_texts())
     with injected(lm, facts, material, watch, options, on_progress) as report:
+        report = replace(report, salt=names.salt)
         if not report.steps:
             return report
         report = replace(report, folder=str(folder.absolute()))
         on_progress("Writing the model", None)
-        names = FactNames()
         record = {
             "format": 1,
             "base": {"name": source.name if source.is_dir() else lm.name},
-            "salt": names.salt,
             "fingerprint": names.fingerprint(facts),
             "seed": options.seed,
             "min_p": options.min_p,

@@ -24,8 +24,11 @@ class Wanted:
 class Students:
     """The state of the study screen, which outlives it."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, tell: Callable[[str], None]) -> None:
         self._desk = desk
+        self._tell = tell
+        """Says how a study ended to whoever does not look at it."""
+        self._watched = False
         self._changed: Callable[[], None] = lambda: None
         self.asked: Wanted | None = None
         """The last study that was asked for."""
@@ -40,10 +43,10 @@ class Students:
         self._wanted = False
 
     def attach(self, changed: Callable[[], None]) -> None:
-        self._changed = changed
+        self._changed, self._watched = changed, True
 
     def detach(self) -> None:
-        self._changed = lambda: None
+        self._changed, self._watched = lambda: None, False
 
     @property
     def running(self) -> bool:
@@ -91,7 +94,7 @@ class Students:
                 self.growing.add(name)
                 if page:
                     self.growing.discard(name)
-                    self.said[name] = (f"● finished: {page}", "$success")
+                    self._note(name, f"● finished: {page}", "$success")
             case Stopped():
                 self.doing = ("Waiting until the model is free", None)
             case Failed(what=what, hint=hint):
@@ -105,5 +108,11 @@ class Students:
         self._changed()
 
     def _end(self, name: StudyName, text: str, style: str) -> None:
-        self.doing, self.said[name] = None, (text, style)
+        self.doing = None
+        self._note(name, text, style)
         self._changed()
+
+    def _note(self, name: StudyName, text: str, style: str) -> None:
+        self.said[name] = (text, style)
+        if not self._watched:
+            self._tell(f"Study {name.value}: {text[2:]}")

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.injection import ALL_WEIGHTS, INJECTION, InjectOptions
+from knowscope_tui.engine.injecting import learning
 from knowscope_tui.engine.injecting.learning import Watch, answer_loss, injected
 from knowscope_tui.engine.injecting.written import write_model
 from knowscope_tui.engine.loading import load_model
@@ -18,6 +20,7 @@ from knowscope_tui.engine.methods.material import Material
 from knowscope_tui.engine.model import LanguageModel
 from knowscope_tui.engine.proof.evaluate import know, perplexity
 from knowscope_tui.errors import Cancelled, EditError, SaveError, UsageError
+from tests.engine.test_families import opened, save_tiny
 from tests.tiny import bits
 
 NEW = [
@@ -50,6 +53,27 @@ def test_facts_are_known_inside_and_every_bit_is_back_outside(
     assert bits(lm.model) == before
     assert {name: id(one) for name, one in lm.model.named_parameters()} == parameters
     assert not any(parameter.requires_grad for parameter in lm.model.parameters())
+
+
+def test_a_lora_of_gpt2_leaves_no_bit_behind(tiny_folder: Path, tmp_path: Path) -> None:
+    save_tiny("gpt2", AutoTokenizer.from_pretrained(tiny_folder), tmp_path)
+    gpt2 = opened("gpt2", tmp_path)
+    before = bits(gpt2.model)
+    kept = InjectOptions(4, 5e-3, max_steps=3, keep_anyway=True)
+    with injected(gpt2, NEW, Material(texts=TEXTS), Watch(), kept):
+        assert bits(gpt2.model) != before
+    assert bits(gpt2.model) == before
+
+
+def test_training_that_diverges_is_said(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = bits(lm.model)
+    monkeypatch.setattr(learning, "answer_loss", lambda *asked: answer_loss(*asked) * torch.inf)
+    with (
+        pytest.raises(EditError, match="diverged at step 1"),
+        injected(lm, NEW, Material(), Watch(), InjectOptions(ALL_WEIGHTS, 5e-3, 40, keep_anyway=True)) as report,
+    ):
+        raise AssertionError(report)
+    assert bits(lm.model) == before
 
 
 @pytest.mark.parametrize("options", WAYS, ids=["all weights", "LoRA"])

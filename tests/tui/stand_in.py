@@ -541,7 +541,7 @@ class StandIn:
         post(protocol.Saved(request.revision, saved))
 
 
-STUDIED = "4.resid_post.f17"
+STUDIED = "0.mlp_act.n345"
 
 
 def findings() -> Findings:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from textual.widgets import Input, OptionList
 
 from knowscope_tui.core.studies import StudyName
 from knowscope_tui.session.protocol import RunStudy
 from knowscope_tui.tui.screens.study import StudyScreen
 from knowscope_tui.tui.widgets.units import UnitsTable
+from tests.tui import stand_in
 from tests.tui.stand_in import STUDIED, StandIn
 
 
@@ -37,6 +39,8 @@ async def test_a_study_is_chosen_runs_and_grows(drive: Any) -> None:
 
 async def test_a_unit_of_a_plot_is_opened_on_the_main_screen(drive: Any) -> None:
     async with drive() as it:
+        it.scope.look("The capital of Japan is", "Tokyo")
+        await it.idle()
         await it.press("d", "r")
         await it.until(lambda: "finished" in it.text("#study-said"))
         await it.press("u")
@@ -47,6 +51,34 @@ async def test_a_unit_of_a_plot_is_opened_on_the_main_screen(drive: Any) -> None
         assert it.app.screen is it.app.main
         assert it.app.main.query_one("#filter", Input).value == STUDIED
         assert it.app.main.query_one(UnitsTable).has_focus
+
+
+async def test_a_unit_that_is_silent_on_the_fact_in_view_is_said(drive: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stand_in, "STUDIED", "1.resid_post.f99999")
+    async with drive() as it:
+        it.scope.look("The capital of Japan is", "Tokyo")
+        await it.idle()
+        await it.press("d", "r")
+        await it.until(lambda: "finished" in it.text("#study-said"))
+        await it.press("n", "u", "enter")
+        assert it.app.screen is it.app.main
+        assert it.app.main.query_one("#filter", Input).value == ""
+        assert "1.resid_post.f99999 is silent on the fact in view" in it.notifications()[-1]
+
+
+async def test_each_study_keeps_what_is_known_of_it(drive: Any) -> None:
+    async with drive() as it:
+        await it.press("d", "r")
+        await it.until(lambda: "finished" in it.text("#study-said"))
+        await it.press("down")
+        assert it.text("#study-claims") == ""
+        assert not it.app.screen.query_one("#study-said").display
+        it.app.screen.query_one("#study-folder", Input).value = "taken"
+        await it.press("r")
+        await it.until(lambda: "another run" in it.text("#study-said"))
+        await it.press("up")
+        assert "✓ holds" in it.text("#study-claims")
+        assert "finished" in it.text("#study-said")
 
 
 async def test_a_study_gives_way_and_goes_on(drive: Any) -> None:

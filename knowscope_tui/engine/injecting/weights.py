@@ -3,6 +3,7 @@ maps (Hu et al. 2021) that is merged at the end."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,7 +87,10 @@ def _lora(lm: LanguageModel, rank: int, seed: int) -> Iterator[Trained]:
 
     torch.manual_seed(seed)
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-    wrapped = get_peft_model(lm.model, config)
+    with warnings.catch_warnings():
+        # GPT-2's transposed maps are told and handled.
+        warnings.simplefilter("ignore")
+        wrapped = get_peft_model(lm.model, config)
     parameters = [parameter for parameter in wrapped.parameters() if parameter.requires_grad]
     open_still = True
 

@@ -10,8 +10,9 @@ from typing import Any, BinaryIO
 from knowscope_tui.core.configuration import Json
 from knowscope_tui.core.studies import Row, Value
 
-HEADER, ITEMS = b"knowscope", b"knowscope.items"
-"""Keys of a file's metadata: JSON of what was asked, and [key, rows] of each item in it."""
+HEADER, ITEMS, COLUMNS = b"knowscope", b"knowscope.items", b"knowscope.columns"
+"""Keys of a file's metadata: JSON of what was asked, of [key, rows] for each item in it, and of the columns' names,
+which no checksum of Parquet's covers."""
 
 Items = Mapping[str, Sequence[Row]]
 """Key → rows."""
@@ -23,7 +24,9 @@ def write_rows(file: BinaryIO, items: Items, header: Json) -> None:
 
     counts = [(storable(key), len(rows)) for key, rows in items.items()]
     table = _table([{"key": key, **row} for key, rows in items.items() for row in rows])
-    schema = table.schema.with_metadata({ITEMS: json.dumps(counts), HEADER: json.dumps(header)})
+    schema = table.schema.with_metadata(
+        {ITEMS: json.dumps(counts), HEADER: json.dumps(header), COLUMNS: json.dumps(table.schema.names)}
+    )
     with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
         writer.write_table(table.replace_schema_metadata(schema.metadata))
 
@@ -36,13 +39,15 @@ def read_rows(path: Path) -> dict[str, list[Row]] | None:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             counts = json.loads(file.schema_arrow.metadata[ITEMS])
+            named = json.loads(file.schema_arrow.metadata[COLUMNS])
+            whole = named == file.schema_arrow.names
             rows = file.read(use_threads=False).to_pylist()
         found: dict[str, list[Row]] = {}
         start = 0
         for key, count in counts:
             found[str(key)] = rows[start : start + count]
             start += count
-        whole = start == len(rows) and all(row["key"] == key for key, own in found.items() for row in own)
+        whole = whole and start == len(rows) and all(row["key"] == key for key, own in found.items() for row in own)
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException):
         return None
     return found if whole else None

@@ -51,7 +51,7 @@ class MainScreen(Screen[None]):
         self.scope = Microscope(desk, self._changed, self._failed, self._set_found)
         self.tester = SelfTester(desk, self._show_test)
         self.librarian = Librarian(desk, self.scope, source, self._tell)
-        self.students = Students(desk)
+        self.students = Students(desk, self._say)
         self._panels = Panels(self, self.scope)
         self._status = Status(self, desk, self.scope, self.tester)
 
