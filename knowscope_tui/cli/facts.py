@@ -59,7 +59,8 @@ def known(options: Shared, file: str, min_p: float, out: str | None) -> None:
         output.note(f"Dropped {number:,}: {why.rstrip('.')}.")
     if not kept:
         raise FactFileError(
-            f"The model knows none of these {len(looked):,} facts.", "Lower --min-p, or name other facts."
+            f"The model knows none of these {len(looked):,} facts.",
+            "Lower --min-p, or name other facts." if min_p else "Name others; `probe` shows what it says.",
         )
     _written(kept, target)
     if options.json:

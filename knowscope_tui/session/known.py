@@ -96,7 +96,7 @@ def draw_known(
             break
     if not known:
         raise FactFileError(
-            f"The model knows none of these {count(len(facts), 'fact')}: it gives no answer of theirs.",
+            f"Of {count(len(facts), 'fact')} the model knows none: it says something else.",
             "Name facts that it knows with --facts; `knowscope-tui probe` shows what it says.",
         )
     return KnownFacts(tuple(facts[number] for number in sorted(known)), asked, refused)

@@ -19,9 +19,9 @@ from knowscope_tui.session.loaded import subject_of
 from knowscope_tui.session.study_pages.sections import Drawn
 from knowscope_tui.session.study_pages.write import write_all, write_study
 from knowscope_tui.studies.registry import study_named
-from knowscope_tui.studies.run import Loop, run_study, serial
+from knowscope_tui.studies.run import Loop, keys_of, run_study, serial
 from knowscope_tui.studies.run import unwatched as run_unwatched
-from knowscope_tui.studies.run_folder import CACHE, CONFIG, RunFolder, configuration_of, open_run, read_run
+from knowscope_tui.studies.run_folder import CACHE, CONFIG, RunFolder, configuration_of, noted_in, open_run, read_run
 from knowscope_tui.studies.study import Study, Subject
 
 PACKAGES = ("knowscope-tui", "torch", "transformers", "numpy", "scipy", "scikit-learn", "sae-lens", "pyarrow")
@@ -65,6 +65,8 @@ def study(
     """
     _check(lm, facts, wishes.options)
     alone = len(names) == 1
+    if not alone and noted_in(out) is not None:
+        raise SaveError(f"{str(out)!r} holds the run of one study.", "Choose another folder for several.")
     studies = [study_named(name) for name in names]
     known = draw_known(lm, facts, wishes.options.limit, wishes.options.seed, wishes.on_progress)
     results: list[StudyResult] = []
@@ -118,6 +120,8 @@ def _check(lm: LanguageModel, facts: Sequence[Fact], options: StudyOptions) -> N
         raise UsageError("There are no facts to study: this model brings none along.", "Name a file with --facts.")
     if options.layers is not None and not set(options.layers) <= set(range(lm.n_layers)):
         raise UsageError(f"There is no layer {max(options.layers)}.", f"This model has layers 0 to {lm.n_layers - 1}.")
+    if options.llm_url is not None and not options.llm_url.startswith(("http://", "https://")):
+        raise UsageError(f"{options.llm_url!r} is no address.", "Name one as --llm-url http://localhost:8000/v1.")
     if (options.llm_url is None) != (options.llm_model is None):
         raise UsageError(
             "--llm-url and --llm-model belong together.", "Give both, or none for the embedded lexical simulator."
@@ -132,6 +136,7 @@ def _carried_out(one: Study, subject: Subject, folder: Path, wishes: StudyWishes
         "versions": versions(PACKAGES),
         "remarks": [remark] if remark else [],
     }
+    keys_of(one, subject)
     with open_run(folder, asked, made_with, restart=wishes.restart) as run:
         findings = run_study(
             one,

@@ -296,4 +296,5 @@ STUDY = Study(
     keys=keys,
     prepare=prepare,
     findings=findings,
+    needs=f"facts that the model knows in {FEWEST_PHRASINGS} phrasings beside the prompt (edit_prompts, paraphrases)",
 )

@@ -46,6 +46,17 @@ def serial(
         yield key, measure(key, on_progress)
 
 
+def keys_of(study: Study, subject: Subject) -> list[str]:
+    """The items of `study`. Raises `UsageError` where there is nothing to measure."""
+    keys = list(study.keys(subject))
+    if not keys:
+        raise UsageError(
+            f"There is nothing to measure for the study {study.name.value!r}.",
+            f"Name {study.needs} with --facts, or allow more --layers.",
+        )
+    return keys
+
+
 def run_study(
     study: Study,
     subject: Subject,
@@ -59,12 +70,7 @@ def run_study(
     What is finished when it is stopped is kept. Raises `UsageError` where there is nothing to measure, `SaveError`,
     and whatever the study raises.
     """
-    keys = study.keys(subject)
-    if not keys:
-        raise UsageError(
-            f"There is nothing to measure for the study {study.name.value!r}.",
-            "Name facts that the model knows with --facts, or fewer --layers to leave out.",
-        )
+    keys = keys_of(study, subject)
     left = [key for key in keys if not run.has(key)]
     if left:
         pace = Pace(study.name.value, len(keys), len(keys) - len(left), on_progress)

@@ -49,6 +49,8 @@ class Study:
     """Fits or loads what all items share, and returns what measures one."""
     findings: Callable[[Sequence[Row]], Findings]
     """What the rows (each with its item's `key`, in order of the keys) come to; also of some of them, while it runs."""
+    needs: str = "facts that the model knows"
+    """What has to be named for there to be an item."""
 
     @property
     def title(self) -> str:

@@ -125,6 +125,7 @@ def test_the_folder_loads_as_it_was_written_and_names_no_fact(lm: LanguageModel,
         inside = know(lm, [question])[0]
     loaded = load_model(str(tmp_path / "new"), device="cpu", dtype="float32")
     assert know(loaded, [question])[0] == inside
+    assert len({file.stat().st_mode for file in (tmp_path / "new").iterdir()}) == 1
     record = json.loads((tmp_path / "new" / INJECTION).read_text())
     assert record["known"] == 2
     assert record["versions"]["transformers"]

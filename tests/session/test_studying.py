@@ -206,7 +206,7 @@ def test_options_that_mean_nothing_are_said(studied: Studied, options: dict[str,
 def test_no_fact_and_no_known_fact_are_said(studied: Studied, told: list[Fact], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="There are no facts to study"):
         studied(facts=[])
-    with pytest.raises(FactFileError, match="The model knows none of these 3 facts"):
+    with pytest.raises(FactFileError, match="Of 3 facts the model knows none"):
         studied(facts=told[10:])
     assert not (tmp_path / "out").exists()
 
@@ -294,3 +294,20 @@ def test_a_finished_run_is_begun_anew_where_it_lies(studied: Studied) -> None:
 
 def test_a_fact_that_is_there_twice_counts_once(lm: LanguageModel, facts: list[Fact]) -> None:
     assert draw_known(lm, [*facts[:3], facts[1]], None, 0).facts == tuple(facts[:3])
+
+
+def test_several_studies_do_not_go_into_the_folder_of_one(studied: Studied) -> None:
+    before = Path(studied().results[0].folder, "report.html").read_bytes()
+    with pytest.raises(SaveError, match="holds the run of one study"):
+        studied(TWO)
+    assert (Path(studied().results[0].folder) / "report.html").read_bytes() == before
+
+
+def test_a_configuration_that_names_no_study_is_said(studied: Studied) -> None:
+    folder = Path(studied().results[0].folder)
+    config = folder / "config.json"
+    content = json.loads(config.read_text())
+    for part, key, value in (("asked", "study", "nosuch"), ("asked", "study", ["x"]), ("made_with", "remarks", 3)):
+        config.write_text(json.dumps(content | {part: content[part] | {key: value}}))
+        with pytest.raises(SaveError, match="cannot be read as the configuration"):
+            show(folder)

@@ -100,7 +100,7 @@ def test_values_and_kinds_survive_and_others_are_refused(tmp_path: Path) -> None
     ]
     with (tmp_path / "rows").open("wb") as file:
         write_rows(file, {"empty": [], "a": rows}, {})
-    found = read_rows(tmp_path / "rows")
+    found = read_rows(tmp_path / "rows", {})
     assert found is not None
     assert list(found) == ["empty", "a"]
     assert found["a"] == [{**rows[0], "x": 1.0, "z": "\\udcff"}, rows[1]]
@@ -168,7 +168,7 @@ def test_items_that_came_fast_are_kept_when_it_is_stopped(run: Run, out: Path, m
     with pytest.raises(Cancelled):
         run(on_progress=stop_after(7))
     (part,) = parts(out)
-    items = read_rows(part)
+    items = read_rows(part, fake.ASKED)
     assert items is not None
     assert len(items) == 7
 
@@ -244,7 +244,9 @@ def test_a_damaged_part_is_set_aside_and_measured_again(
 def test_damaged_rows_of_a_finished_run_are_measured_again(run: Run, out: Path, whole: bytes) -> None:
     run()
     (out / "rows.parquet").write_bytes(_cut(whole))
-    with pytest.raises(SaveError, match=r"^Cannot read '.*rows\.parquet': it is damaged\. Give the command"):
+    with pytest.raises(
+        SaveError, match=r"^Cannot read '.*rows\.parquet': it is damaged, or another run's\. Give the command"
+    ):
         read_run(out)
     run()
     assert (out / "rows.parquet").read_bytes() == whole
@@ -272,6 +274,15 @@ def test_another_configuration_is_refused_by_name_and_touches_nothing(run: Run, 
         run(asked=fake.ASKED | {"limit": 3, "seed": 1})
     assert refused.value.hint.startswith("Give the command that began it")
     assert [path.read_bytes() for path in parts(out)] == kept
+    other = out.with_name("other")
+    run(folder=other, asked=fake.ASKED | {"seed": 1})
+    run()
+    (out / "rows.parquet").write_bytes((other / "rows.parquet").read_bytes())
+    with pytest.raises(SaveError, match="another run's"):
+        read_run(out)
+    run()
+    assert (out / "damaged" / "rows.parquet").exists()
+    assert len(read_run(out).items) == ITEMS
     run(asked=fake.ASKED | {"seed": 1}, restart=True)
     assert json.loads((out / "config.json").read_text())["asked"]["seed"] == 1
 

@@ -20,6 +20,9 @@ def write_model(lm: LanguageModel, target: Path, record: Mapping[str, Any]) -> N
     """Writes `lm` as it stands, its tokenizer and `record`, which must hold no text of a fact. Raises `SaveError`."""
     with beside(target) as partial:
         lm.model.save_pretrained(partial)
+        plain = (partial / "config.json").stat().st_mode & 0o777
+        for file in partial.glob("*.safetensors"):
+            file.chmod(plain)  # safetensors writes files that only their owner can read.
         lm.tokenizer.save_pretrained(partial)
         text = json.dumps({**record, "versions": versions(PACKAGES)}, ensure_ascii=False, indent=2, allow_nan=False)
         (partial / INJECTION).write_text(f"{text}\n", encoding="utf-8")

@@ -24,6 +24,7 @@ _WORDS = {
 def configuration_of(name: StudyName, subject: Subject) -> Json:
     """What the rows of study `name` on `subject` depend on."""
     options = asdict(subject.options)
+    del options["llm_url"]  # The same model at another address gives the same answers.
     return {
         "format": FORMAT,
         "study": name.value,
@@ -42,7 +43,12 @@ def noted_in(folder: Path) -> Json | None:
         return None
     content = read_configuration(config) or {}
     asked, made_with = content.get("asked"), content.get("made_with")
-    if not isinstance(asked, dict) or not isinstance(made_with, dict) or "study" not in asked:
+    if (
+        not isinstance(asked, dict)
+        or not isinstance(made_with, dict)
+        or asked.get("study") not in [name.value for name in StudyName]
+        or not isinstance(made_with.get("remarks", []), list)
+    ):
         raise SaveError(
             f"{str(config)!r} cannot be read as the configuration of a study's run.",
             "Choose another folder, or remove this one if it may be thrown away.",

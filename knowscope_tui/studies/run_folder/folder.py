@@ -66,7 +66,7 @@ class RunFolder:
         if parts or not target.exists():
             with written_beside(target) as file:
                 write_rows(file, {key: self.items[key] for key in map(storable, keys)}, self.asked)
-        self.items = _whole(target)
+        self.items = _whole(target, self.asked)
         for part in parts:
             _remove(part)
         with suppress(OSError):
@@ -89,15 +89,15 @@ class RunFolder:
             file.write(json.dumps({"asked": self.asked, "made_with": self.made_with}, indent=2).encode())
 
     def read(self) -> None:
-        """Finds what is measured. A file that is cut short or damaged is set aside, to be measured again; what was
-        being written when a run was killed goes."""
+        """Finds what is measured. A file that is cut short, damaged or another run's is set aside, to be measured
+        again; what was being written when a run was killed goes."""
         for folder in (self.folder, self.folder / PARTS):
             for partial in folder.glob(f".*{PARTIAL}"):
                 _remove(partial)
         for path in [self.folder / ROWS, *sorted((self.folder / PARTS).glob("part-*.parquet"))]:
             if not path.exists():
                 continue
-            items = read_rows(path)
+            items = read_rows(path, self.asked)
             if items is None:
                 self._set_aside(path)
             else:
@@ -144,11 +144,11 @@ def open_run(
     run, and that is not to be thrown away.
     """
     _make(folder)
+    _check_empty(folder)
     run = RunFolder(folder, asked, dict(made_with))
     with alone_in(folder, LOCK):
         if restart and noted_in(folder) is not None:
             run.clear()
-        _check_empty(folder)
         before = noted_in(folder)
         if before is None:
             run.note()
@@ -169,14 +169,14 @@ def read_run(folder: Path) -> RunFolder:
     run = RunFolder(folder, noted["asked"], noted["made_with"])
     if not (folder / ROWS).exists():
         raise SaveError(f"The run in {str(folder)!r} is not finished.", "Give the command that began it again.")
-    run.items = _whole(folder / ROWS)
+    run.items = _whole(folder / ROWS, run.asked)
     return run
 
 
-def _whole(path: Path) -> dict[str, Sequence[Row]]:
-    items = read_rows(path)
+def _whole(path: Path, asked: Json) -> dict[str, Sequence[Row]]:
+    items = read_rows(path, asked)
     if items is None:
-        raise cannot_read(path, ValueError("it is damaged"), "Give the command that made it again.")
+        raise cannot_read(path, ValueError("it is damaged, or another run's"), "Give the command that made it again.")
     return dict(items)
 
 

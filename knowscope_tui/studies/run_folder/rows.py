@@ -31,8 +31,9 @@ def write_rows(file: BinaryIO, items: Items, header: Json) -> None:
         writer.write_table(table.replace_schema_metadata(schema.metadata))
 
 
-def read_rows(path: Path) -> dict[str, list[Row]] | None:
-    """The items in `path`, every page read and checked; None where it is cut short, damaged or no such file."""
+def read_rows(path: Path, header: Json) -> dict[str, list[Row]] | None:
+    """The items in `path`, every page read and checked; None where it is cut short, damaged, no such file, or of a
+    run of which something else than `header` was asked."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -40,7 +41,8 @@ def read_rows(path: Path) -> dict[str, list[Row]] | None:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             counts = json.loads(file.schema_arrow.metadata[ITEMS])
             named = json.loads(file.schema_arrow.metadata[COLUMNS])
-            whole = named == file.schema_arrow.names
+            asked = json.loads(file.schema_arrow.metadata[HEADER])
+            whole = named == file.schema_arrow.names and asked == json.loads(json.dumps(header))
             rows = file.read(use_threads=False).to_pylist()
         found: dict[str, list[Row]] = {}
         start = 0

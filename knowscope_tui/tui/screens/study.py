@@ -7,7 +7,7 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Button, Input, OptionList, Static
@@ -49,15 +49,15 @@ class StudyScreen(Screen[str | None]):
         yield Static("", id="study-title")
         with Horizontal(id="study-top"):
             yield OptionList(*(Option(name.value, id=name.value) for name in StudyName), id="studies")
-            with VerticalScroll(id="study-asked"):
+            with Vertical(id="study-asked"):
                 yield Static("", id="study-question")
                 with Horizontal(classes="row"):
                     yield Static("folder", classes="label")
                     yield SafeInput(id="study-folder", compact=True)
-                with Horizontal(classes="row"):
                     yield Static("facts", classes="label")
                     yield NumberInput(FACTS, id="study-limit", compact=True)
-                yield Static("", id="study-claims")
+                with VerticalScroll(id="study-verdicts"):
+                    yield Static("", id="study-claims")
         with Horizontal(id="study-shown"):
             yield StudyPlot(id="study-plot")
             yield OptionList(id="study-units")
