@@ -8,7 +8,7 @@ import click
 
 from knowscope_tui.cli import words
 from knowscope_tui.cli.options import Shared, Verb, shared
-from knowscope_tui.errors import Cancelled
+from knowscope_tui.errors import Cancelled, UsageError
 from knowscope_tui.paths import typed_path
 
 if TYPE_CHECKING:
@@ -80,9 +80,13 @@ def study(
     Features and neurons are switched off, compared and edited on facts that
     the model knows. With --layers only units of those layers take part.
     """
-    from knowscope_tui.core.studies import Cluster, StudyOptions, studies_named
+    from knowscope_tui.core.studies import Cluster, StudyName, StudyOptions, studies_named
 
     names = () if name == SHOW else studies_named(name)
+    if workers is not None and ray is None:
+        raise UsageError("--workers belongs to --ray.", "Add --ray local, auto or HOST:PORT, or leave it out.")
+    if llm_url is not None and not {StudyName.INTERPRETABILITY} & set(names):
+        raise UsageError("Only the study interpretability asks an endpoint.", "Leave out --llm-url and --llm-model.")
     cluster = None if ray is None else Cluster(ray, gpu_share, workers)
     asked = StudyOptions(words.number_or_all(limit), seed, _layers(options), llm_url, llm_model)
     from knowscope_tui.cli import output
@@ -120,6 +124,9 @@ def _carried_out(
         from knowscope_tui.session.studying import show
 
         return show(typed_path(out), tell)
+    from knowscope_tui.studies.run_folder import check_place
+
+    check_place(typed_path(out), several=len(names) > 1)
     told = None if facts is None else words.facts_in(facts)
     if cluster is not None:
         from knowscope_tui.studies.spread import check

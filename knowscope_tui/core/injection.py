@@ -100,7 +100,7 @@ class InjectionReport:
     def remarks(self) -> Iterator[str]:
         """What a reader should know beside the figures."""
         if self.known_before == len(self.learned):
-            yield "The model knew every one of these facts already; nothing was trained."
+            yield "The model knew every one of these facts already; nothing was trained, and nothing saved."
         elif self.known_before:
             yield f"Of {len(self.learned)} facts the model knew {self.known_before} already."
         if self.known < len(self.learned):

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
-from knowscope_tui.core.studies import StudyOptions
+from knowscope_tui.core.studies import ALL, StudyName, StudyOptions
 from knowscope_tui.session.protocol import SourceSpec
 
 
@@ -16,10 +16,8 @@ def study_command(word: str, source: SourceSpec, options: StudyOptions, facts: s
     if facts is not None:
         words += ["--facts", facts]
     words += ["--limit", "all" if options.limit is None else str(options.limit), "--seed", str(options.seed)]
-    if options.llm_url:
-        words += ["--llm-url", without_secrets(options.llm_url)]
-    if options.llm_model:
-        words += ["--llm-model", options.llm_model]
+    if options.llm_url and options.llm_model and word in (StudyName.INTERPRETABILITY.value, ALL):
+        words += ["--llm-url", without_secrets(options.llm_url), "--llm-model", options.llm_model]
     return shlex.join([*words, *_layers(options), *_opened(source)])
 
 

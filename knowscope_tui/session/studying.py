@@ -21,7 +21,7 @@ from knowscope_tui.session.study_pages.write import write_all, write_study
 from knowscope_tui.studies.registry import study_named
 from knowscope_tui.studies.run import Loop, keys_of, run_study, serial
 from knowscope_tui.studies.run import unwatched as run_unwatched
-from knowscope_tui.studies.run_folder import CACHE, CONFIG, RunFolder, configuration_of, noted_in, open_run, read_run
+from knowscope_tui.studies.run_folder import CACHE, CONFIG, RunFolder, check_place, configuration_of, open_run, read_run
 from knowscope_tui.studies.study import Study, Subject
 
 PACKAGES = ("knowscope-tui", "torch", "transformers", "numpy", "scipy", "scikit-learn", "sae-lens", "pyarrow")
@@ -65,8 +65,7 @@ def study(
     """
     _check(lm, facts, wishes.options)
     alone = len(names) == 1
-    if not alone and noted_in(out) is not None:
-        raise SaveError(f"{str(out)!r} holds the run of one study.", "Choose another folder for several.")
+    check_place(out, several=not alone)
     studies = [study_named(name) for name in names]
     known = draw_known(lm, facts, wishes.options.limit, wishes.options.seed, wishes.on_progress)
     results: list[StudyResult] = []

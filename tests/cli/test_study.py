@@ -149,3 +149,23 @@ def test_the_whole_way(
     refused = run(*words, "--seed", "1")
     assert (refused.exit_code, "which differs in --seed" in refused.stderr) == (1, True)
     assert SiteKind.RESID_POST.value in (out / "report.html").read_text()
+
+
+def test_options_that_would_do_nothing_are_refused(run: Run, studying: StandInScope) -> None:
+    alone = run("study", "ladder", "--out", "out", "--workers", "2")
+    assert (alone.exit_code, "--workers belongs to --ray" in alone.stderr) == (2, True)
+    words = ("--llm-url", "http://localhost:1", "--llm-model", "x")
+    endpoint = run("study", "ladder", "--out", "out", *words)
+    assert (endpoint.exit_code, "Only the study interpretability asks" in endpoint.stderr) == (2, True)
+
+
+def test_a_place_that_cannot_be_is_said_before_anything_is_opened(
+    run: Run, studying: StandInScope, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter").write_text("mine")
+    for name, says in (("file", "Not a directory"), ("full", "is not empty")):
+        refused = run("study", "ladder", "--out", str(tmp_path / name))
+        assert (refused.exit_code, says in refused.stderr) == (1, True)
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["letter"]

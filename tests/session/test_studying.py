@@ -271,7 +271,7 @@ def test_the_command_asks_the_same_again(
         return Heard()
 
     monkeypatch.setattr(Shared, "open", opened)
-    words = shlex.split(study_command("widths", source, options, None, "some/out"))
+    words = shlex.split(study_command("interpretability", source, options, None, "some/out"))
     assert words[0] == "knowscope-tui"
     with pytest.raises(SystemExit):
         main.main(words[1:])

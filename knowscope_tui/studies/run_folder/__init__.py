@@ -17,7 +17,7 @@ them and is written by whoever reports.
 | `folder` | the folder |
 """
 
-from knowscope_tui.studies.run_folder.configuration import CONFIG, configuration_of, noted_in
-from knowscope_tui.studies.run_folder.folder import CACHE, RunFolder, open_run, read_run
+from knowscope_tui.studies.run_folder.configuration import CONFIG, configuration_of
+from knowscope_tui.studies.run_folder.folder import CACHE, RunFolder, check_place, open_run, read_run
 
-__all__ = ["CACHE", "CONFIG", "RunFolder", "configuration_of", "noted_in", "open_run", "read_run"]
+__all__ = ["CACHE", "CONFIG", "RunFolder", "check_place", "configuration_of", "open_run", "read_run"]

@@ -24,7 +24,10 @@ _WORDS = {
 def configuration_of(name: StudyName, subject: Subject) -> Json:
     """What the rows of study `name` on `subject` depend on."""
     options = asdict(subject.options)
-    del options["llm_url"]  # The same model at another address gives the same answers.
+    # The same model at another address gives the same answers, and other studies ask none.
+    del options["llm_url"]
+    if name is not StudyName.INTERPRETABILITY:
+        options["llm_model"] = None
     return {
         "format": FORMAT,
         "study": name.value,

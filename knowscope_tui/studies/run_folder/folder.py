@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -161,6 +163,18 @@ def open_run(
         yield run
 
 
+def check_place(folder: Path, *, several: bool) -> None:
+    """Raises `SaveError` for what can be no folder of a study's run, or of the runs of `several` studies below it."""
+    if folder.exists() and not folder.is_dir():
+        raise cannot_write(folder, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not folder.is_dir():
+        return
+    if not several:
+        _check_empty(folder)
+    elif noted_in(folder) is not None:
+        raise SaveError(f"{str(folder)!r} holds the run of one study.", "Choose another folder for several.")
+
+
 def read_run(folder: Path) -> RunFolder:
     """The finished run in `folder`, to be reported again; nothing is written. Raises `SaveError`."""
     noted = noted_in(folder)
@@ -188,7 +202,8 @@ def _check_empty(folder: Path) -> None:
     others = [name for name in others if not name.endswith(PARTIAL)]
     if others:
         raise SaveError(
-            f"{str(folder)!r} is not empty, and holds no run of a study.", "Choose a folder that is, or does not exist."
+            f"{str(folder)!r} is not empty, and holds no run of a study.",
+            "Choose an empty one, or a new name.",
         )
 
 
