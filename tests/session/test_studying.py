@@ -277,7 +277,7 @@ def test_the_command_asks_the_same_again(
         main.main(words[1:])
     layers = None if options.layers is None or source.model is None else (options.layers[0], options.layers[-1])
     assert asked["source"] == replace(source, choice=replace(source.choice, layers=layers))
-    assert (asked["options"], asked["names"]) == (options, (StudyName.WIDTHS,))
+    assert (asked["options"], asked["names"]) == (options, (StudyName.INTERPRETABILITY,))
 
 
 def test_a_password_in_an_address_is_in_no_command() -> None:
