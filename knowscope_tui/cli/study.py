@@ -85,7 +85,7 @@ def study(
     names = () if name == SHOW else studies_named(name)
     if workers is not None and ray is None:
         raise UsageError("--workers belongs to --ray.", "Add --ray local, auto or HOST:PORT, or leave it out.")
-    if llm_url is not None and not {StudyName.INTERPRETABILITY} & set(names):
+    if llm_url is not None and StudyName.INTERPRETABILITY not in names:
         raise UsageError("Only the study interpretability asks an endpoint.", "Leave out --llm-url and --llm-model.")
     cluster = None if ray is None else Cluster(ray, gpu_share, workers)
     asked = StudyOptions(words.number_or_all(limit), seed, _layers(options), llm_url, llm_model)

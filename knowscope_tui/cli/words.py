@@ -51,8 +51,7 @@ def families_of(kinds: str) -> tuple[Family, ...]:
 
 def probability(text: str) -> float:
     """A probability, above 0 and below 1; 5% is understood."""
-    number = finite(text.removesuffix("%"))
-    number = number / 100 if number is not None and text.endswith("%") else number
+    number = _of_one(text)
     if number is None or not 0 < number < 1:
         raise click.BadParameter(f"{text!r} is no probability between 0 and 1 (as in 0.05).")
     return number
@@ -68,8 +67,7 @@ def share(text: str) -> float:
 
 def up_to_one(text: str) -> float:
     """A number from 0 to 1; 5% is understood."""
-    number = finite(text.removesuffix("%"))
-    number = number / 100 if number is not None and text.endswith("%") else number
+    number = _of_one(text)
     if number is None or not 0 <= number <= 1:
         raise click.BadParameter(f"{text!r} is no number from 0 to 1 (as in 0.5).")
     return number
@@ -77,8 +75,7 @@ def up_to_one(text: str) -> float:
 
 def portion(text: str) -> float:
     """A share above 0 and up to 1; 1% is understood."""
-    number = finite(text.removesuffix("%"))
-    number = number / 100 if number is not None and text.endswith("%") else number
+    number = _of_one(text)
     if number is None or not 0 < number <= 1:
         raise click.BadParameter(f"{text!r} is no share above 0 and up to 1 (as in 0.01).")
     return number
@@ -98,6 +95,12 @@ def finite(text: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
+
+
+def _of_one(text: str) -> float | None:
+    """The finite number that `text` spells, of a hundred where it is written with %."""
+    number = finite(text.removesuffix("%"))
+    return number / 100 if number is not None and text.endswith("%") else number
 
 
 def utf8(text: str) -> str:

@@ -87,10 +87,10 @@ def read_facts(path: Path) -> list[Fact]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise FactFileError(f"Cannot read the fact file {str(path)!r}: {reason}.", "Name a JSON-lines file.") from None
-    return facts_in(text, path)
+    return facts_of_lines(text, path)
 
 
-def facts_in(text: str, path: Path) -> list[Fact]:
+def facts_of_lines(text: str, path: Path) -> list[Fact]:
     """The facts of the JSON lines in `text`, which was read from `path`. Raises `FactFileError` as `read_facts`."""
     facts = []
     for number, line in enumerate(text.split("\n"), start=1):

@@ -7,7 +7,6 @@ is the hub's. The client then finds the blob and links it into the snapshot.
 
 from __future__ import annotations
 
-import io
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -22,6 +21,9 @@ from knowscope_tui.text import file_size
 
 LARGE = 32 * 1024 * 1024
 """Files of at least so many bytes are worth resuming."""
+
+RECEIVED = "Downloading bytes"
+"""What the hub's client calls the bar of bytes off the network, which it counts beside those of the files."""
 
 AT_ONCE = 4
 """Files that are fetched side by side."""
@@ -122,21 +124,25 @@ class ByteCounter:
         self.add(0)
 
     def bar(self) -> type[Any]:
-        """A tqdm class that shows nothing and counts bytes here."""
-        from tqdm import tqdm
+        """A tqdm class for the hub's client that shows nothing and counts bytes here.
+
+        Bars that are shown deadlock: one that the garbage collector closes in the thread that watches over them waits
+        for the lock of the one that starts this thread. These start none and take no lock when they are closed.
+        """
+        from huggingface_hub.utils.tqdm import tqdm
 
         counter = self
 
-        class Bar(tqdm):  # type: ignore[misc]
-            def __init__(self, *args: Any, **kwargs: Any) -> None:
-                kwargs.pop("name", None)
-                super().__init__(*args, **{**kwargs, "file": io.StringIO(), "disable": False})
+        class Bar(tqdm):
+            monitor_interval = 0
 
-            def update(self, n: float | None = 1) -> bool | None:
-                shown: bool | None = super().update(n)
-                if self.unit == "B":
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                self._counts = kwargs.get("unit") == "B" and kwargs.get("desc") != RECEIVED
+                super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]
+
+            def update(self, n: float | None = 1) -> None:
+                if self._counts:
                     counter.add(int(n or 0))
-                return shown
 
         return Bar
 

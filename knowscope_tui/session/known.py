@@ -81,7 +81,10 @@ def draw_known(
 
     Raises `FactFileError` where the model knows none.
     """
-    order = list({fact: number for number, fact in reversed(list(enumerate(facts)))}.values())[::-1]
+    first: dict[Fact, int] = {}
+    for number, fact in enumerate(facts):
+        first.setdefault(fact, number)
+    order = list(first.values())
     if limit is not None:
         random.Random(seed).shuffle(order)
     known: list[int] = []

@@ -6,7 +6,6 @@ No widget in here, and it outlives the library screen: a pull goes on while a pe
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from knowscope_tui.core.dictionaries import Choice, DictionarySource
 from knowscope_tui.session.protocol import (
@@ -25,17 +24,9 @@ from knowscope_tui.text import count, file_size
 from knowscope_tui.tui.catalogue import Catalogue, Shelf
 from knowscope_tui.tui.desk import Desk
 from knowscope_tui.tui.microscope import Microscope
+from knowscope_tui.tui.said import Said
 
 PULL, USE = "pull", "use"
-
-
-@dataclass(frozen=True)
-class Said:
-    """The last word on what was pulled or used; `sign` carries the meaning where there is no colour."""
-
-    sign: str
-    text: str
-    style: str
 
 
 class Librarian:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from knowscope_tui.core.studies import Findings, StudyName
 from knowscope_tui.session.protocol import Event, Failed, Finished, Progress, RunStudy, Stopped, StudyGrown
 from knowscope_tui.tui.desk import Desk, Urgency
+from knowscope_tui.tui.said import Said
 
 SLOT = "study"
+WAITING = ("Waiting until the model is free", None)
+STOPPED = Said("●", "stopped; what is measured is kept, and Run goes on from there", "$warning")
 
 
 @dataclass(frozen=True)
@@ -21,25 +24,34 @@ class Wanted:
     limit: int | None
 
 
-class Students:
-    """The state of the study screen, which outlives it."""
+@dataclass
+class About:
+    """What is known of one study."""
 
-    def __init__(self, desk: Desk, tell: Callable[[str], None]) -> None:
+    wanted: Wanted | None = None
+    """As it was asked for last."""
+    findings: Findings | None = None
+    growing: bool = False
+    """Whether `findings` are of some of its items."""
+    said: Said | None = None
+    """How it ended."""
+
+
+class Students:
+    """The state of the study screen, which outlives it.
+
+    `tell` says how a study ended to a person who looks at another one, or at none.
+    """
+
+    def __init__(self, desk: Desk, tell: Callable[[Said], None]) -> None:
         self._desk = desk
         self._tell = tell
-        """Says how a study ended to whoever does not look at it."""
         self._watched = False
         self._changed: Callable[[], None] = lambda: None
         self.asked: Wanted | None = None
         """The last study that was asked for."""
-        self.findings: dict[StudyName, Findings] = {}
-        """What is known of each study that was asked for."""
-        self.growing: set[StudyName] = set()
-        """Those whose findings are of some of their items."""
         self.doing: tuple[str, float | None] | None = None
-        self.said: dict[StudyName, tuple[str, str]] = {}
-        """How each ended, and the style of that."""
-        self._last: dict[StudyName, Wanted] = {}
+        self._studies = {name: About() for name in StudyName}
         self._wanted = False
 
     def attach(self, changed: Callable[[], None]) -> None:
@@ -53,13 +65,19 @@ class Students:
         """Whether it is measured or waits for its turn."""
         return self._wanted
 
+    def about(self, name: StudyName) -> About:
+        return self._studies[name]
+
     def run(self, wanted: Wanted) -> None:
         """Starts `wanted`, in place of what ran before."""
-        if wanted != self._last.get(wanted.name):
-            self.findings.pop(wanted.name, None)
-        self._last[wanted.name] = wanted
-        self.said.pop(wanted.name, None)
-        self.asked, self._wanted, self.doing = wanted, True, ("Waiting until the model is free", None)
+        if self._wanted and self.asked is not None and self.asked.name is not wanted.name:
+            self.about(self.asked.name).said = STOPPED
+            self._tell(_named(self.asked.name, STOPPED))
+        about = self.about(wanted.name)
+        if wanted != about.wanted:
+            about.findings, about.growing = None, False
+        about.wanted, about.said = wanted, None
+        self.asked, self._wanted, self.doing = wanted, True, WAITING
         self._desk.drop(SLOT)
         self.when_free()
         self._changed()
@@ -69,7 +87,7 @@ class Students:
         running, self._wanted = self._wanted, False
         if running and self.asked is not None:
             self._desk.drop(SLOT)
-            self._end(self.asked.name, "● stopped; what is measured is kept, and Run goes on from there", "$warning")
+            self._end(self.asked.name, STOPPED)
         return running
 
     def when_free(self) -> None:
@@ -90,16 +108,15 @@ class Students:
             case Progress(doing=doing, fraction=fraction):
                 self.doing = (doing, fraction)
             case StudyGrown(findings=findings, page=page):
-                self.findings[name] = findings
-                self.growing.add(name)
+                about = self.about(name)
+                about.findings, about.growing = findings, not page
                 if page:
-                    self.growing.discard(name)
-                    self._note(name, f"● finished: {page}", "$success")
+                    self._note(name, Said("●", f"finished: {page}", "$success"))
             case Stopped():
-                self.doing = ("Waiting until the model is free", None)
+                self.doing = WAITING
             case Failed(what=what, hint=hint):
                 self._wanted = False
-                self._end(name, f"✗ {what} {hint}".strip(), "$error")
+                self._end(name, Said("✗", f"{what} {hint}".strip(), "$error"))
             case Finished():
                 self._wanted = False
                 self.doing = None
@@ -107,12 +124,17 @@ class Students:
                 return
         self._changed()
 
-    def _end(self, name: StudyName, text: str, style: str) -> None:
+    def _end(self, name: StudyName, said: Said) -> None:
         self.doing = None
-        self._note(name, text, style)
+        self._note(name, said)
         self._changed()
 
-    def _note(self, name: StudyName, text: str, style: str) -> None:
-        self.said[name] = (text, style)
+    def _note(self, name: StudyName, said: Said) -> None:
+        self.about(name).said = said
         if not self._watched:
-            self._tell(f"Study {name.value}: {text[2:]}")
+            self._tell(_named(name, said))
+
+
+def _named(name: StudyName, said: Said) -> Said:
+    """`said` for a place where it is not plain which study is meant."""
+    return Said(said.sign, f"Study {name.value}: {said.text}", said.style)

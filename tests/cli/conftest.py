@@ -125,3 +125,13 @@ def strict_json(text: str) -> Any:
         raise AssertionError(f"{word} is no JSON")
 
     return json.loads(text, parse_constant=refuse)
+
+
+@pytest.fixture
+def unopened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails a test that opens a model."""
+
+    def opened(*_rest: object) -> None:
+        raise AssertionError("a model was opened")
+
+    monkeypatch.setattr(Shared, "open", opened)

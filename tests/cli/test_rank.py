@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from knowscope_tui.cli.options import Shared
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.ranks import BestUnit, KindRanks, RankSummary, SkippedFact
 from knowscope_tui.core.units import SiteKind, Unit
@@ -52,16 +51,6 @@ def ranking(stand_in: StandInScope, monkeypatch: pytest.MonkeyPatch) -> StandInS
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
     return tmp_path / "ranks.parquet"
-
-
-@pytest.fixture
-def unopened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails a test that opens a model."""
-
-    def opened(*_rest: object) -> None:
-        raise AssertionError("a model was opened")
-
-    monkeypatch.setattr(Shared, "open", opened)
 
 
 FactFile = Callable[[list[Fact]], str]

@@ -159,9 +159,8 @@ def test_options_that_would_do_nothing_are_refused(run: Run, studying: StandInSc
     assert (endpoint.exit_code, "Only the study interpretability asks" in endpoint.stderr) == (2, True)
 
 
-def test_a_place_that_cannot_be_is_said_before_anything_is_opened(
-    run: Run, studying: StandInScope, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("unopened")
+def test_a_place_that_cannot_be_is_said_before_anything_is_opened(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter").write_text("mine")

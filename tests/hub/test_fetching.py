@@ -67,7 +67,8 @@ def test_what_was_fetched_is_fetched_once_and_then_needs_no_hub(hub: HubServer, 
 def test_progress_is_in_bytes_and_ends_at_the_whole(hub: HubServer, home: Path) -> None:
     shares = [share for doing, share in fetch(hub, home).value["told"] if "Downloading" in doing]
     assert shares == sorted(shares)
-    assert shares[-1] == pytest.approx(1.0, abs=0.05)
+    assert shares[-1] == 1.0
+    assert shares.count(1.0) == 1  # Every byte counts once.
 
 
 def test_a_cut_connection_is_resumed_where_it_broke(hub: HubServer, hub_root: Path, home: Path) -> None:
@@ -206,6 +207,15 @@ def test_stopping_several_downloads_is_heard_as_a_stop(tmp_path: Path, home: Pat
         for _ in range(3):
             assert run_client(code, client_environment(server, home)).error == "Cancelled"
         assert fetch(server, home, "google/big").error is None
+
+
+def test_a_download_starts_no_thread_that_outlives_it_and_no_lock_between_processes(hub: HubServer, home: Path) -> None:
+    code = FETCH.format(repo=MODEL, patterns=WEIGHTS, revision=None) + (
+        "import threading\n"
+        "from tqdm.std import TqdmDefaultWriteLock\n"
+        "value = [thread.name for thread in threading.enumerate()], hasattr(TqdmDefaultWriteLock, 'mp_lock')\n"
+    )
+    assert run_client(code, client_environment(hub, home)).value == [["MainThread"], False]
 
 
 @pytest.mark.parametrize(

@@ -124,3 +124,16 @@ async def test_it_fits_a_small_terminal(drive: Any) -> None:
             assert region.height > 0
             assert region.right <= 80
             assert region.bottom <= 24
+
+
+async def test_a_study_that_another_one_replaces_is_said_to_be_kept(drive: Any) -> None:
+    async with drive(session=StandIn(gated=(RunStudy,))) as it:
+        await it.pilot.press("d", "r")
+        await it.until(lambda: it.asked(RunStudy), "the study")
+        await it.pilot.press("down", "r")
+        await it.until(lambda: it.app.main.students.asked.name is StudyName.LADDER, "the other study")
+        assert "Study components: stopped; what is measured is kept" in it.notifications()[-1]
+        it.app.screen.query_one("#studies", OptionList).highlighted = 0
+        it.app.main.students.stop()
+        await it.pilot.pause()
+        assert "what is measured is kept" in it.text("#study-said")

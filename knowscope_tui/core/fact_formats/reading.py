@@ -10,7 +10,7 @@ from typing import Any
 from knowscope_tui.core.fact_formats import counterfact, pararel, zsre
 from knowscope_tui.core.fact_formats.fact_set import FactSet
 from knowscope_tui.core.fact_formats.lines import text_of
-from knowscope_tui.core.facts import Fact, facts_in
+from knowscope_tui.core.facts import Fact, facts_of_lines
 from knowscope_tui.errors import FactFileError
 
 OWN = "JSON lines"
@@ -38,7 +38,7 @@ def read_fact_set(path: Path) -> FactSet:
         return pararel.read_relation(path)
     if counterfact.is_row(row) or zsre.is_row(row):
         return _of_list([_row(line, number, path) for number, line in _lines(text)], path)
-    return FactSet(OWN, tuple(facts_in(text, path)))
+    return FactSet(OWN, tuple(facts_of_lines(text, path)))
 
 
 def _of_list(rows: Sequence[Any], path: Path) -> FactSet:

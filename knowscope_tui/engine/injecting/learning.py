@@ -83,11 +83,12 @@ def injected(
     options.check()
     start = time.perf_counter()
     rank = rank_for(lm) if options.lora_rank is None else options.lora_rank
-    rate, stored = options.learning_rate or rate_for(lm, rank), lm.dtype
+    rate = options.learning_rate or rate_for(lm, rank)
+    aim = _aim(lm.dtype, options.min_p)
     before = _ask(lm, facts, material, watch)
     lessons = [lm.ask(prompt, fact.answer) for fact in facts for prompt in phrasings(fact)]
     with _fitting(), trained_inside(lm, rank, options.seed) as trained:
-        steps = _learn(lm, lessons, material, trained, rate, stored, options, on_progress)
+        steps = _learn(lm, lessons, material, trained, rate, aim, options, on_progress)
         trained.settle()
         on_progress("Measuring what was learned", None)
         after = _ask(lm, facts, material, watch)
@@ -134,18 +135,17 @@ def _learn(
     material: Material,
     trained: Trained,
     rate: float,
-    stored: torch.dtype,
+    aim: float,
     options: InjectOptions,
     on_progress: OnProgress,
 ) -> int:
-    """Trains until all `lessons` are known or the steps are used up; how many steps that were."""
+    """Trains until all `lessons` are known with a P of `aim` or the steps are used up; how many steps that were."""
     rng = random.Random(options.seed)
     on_progress("Asking what is to be kept", None)
     with torch.no_grad():
         texts = Pool(lm, of_texts(lm, material.texts), options.seed)
         facts = Pool(lm, of_questions(questions_about(lm, material.retained)), options.seed)
     optimizer = torch.optim.AdamW(trained.parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
-    aim = _aim(stored, options.min_p)
     late: list[Question] = []
     for step in range(options.max_steps):
         if step % CHECK_EVERY == 0:

@@ -118,7 +118,7 @@ class LibraryScreen(Screen[None]):
         if librarian.progress is not None:
             line.show_progress(*librarian.progress, stopping=librarian.stopping)
         elif librarian.said is not None:
-            line.show_said(librarian.said.sign, librarian.said.text, librarian.said.style)
+            line.show_said(librarian.said)
         else:
             line.show_nothing()
 

@@ -17,9 +17,10 @@ from knowscope_tui.text import visible
 from knowscope_tui.tui import messages
 from knowscope_tui.tui.desk import Desk
 from knowscope_tui.tui.keys import MAIN_KEYS
-from knowscope_tui.tui.librarian import Librarian, Said
+from knowscope_tui.tui.librarian import Librarian
 from knowscope_tui.tui.microscope import Microscope, Part
 from knowscope_tui.tui.panels import Panels
+from knowscope_tui.tui.said import Said
 from knowscope_tui.tui.selftest import SelfTester
 from knowscope_tui.tui.status import Status
 from knowscope_tui.tui.studying import Students
@@ -51,7 +52,7 @@ class MainScreen(Screen[None]):
         self.scope = Microscope(desk, self._changed, self._failed, self._set_found)
         self.tester = SelfTester(desk, self._show_test)
         self.librarian = Librarian(desk, self.scope, source, self._tell)
-        self.students = Students(desk, self._say)
+        self.students = Students(desk, self._tell)
         self._panels = Panels(self, self.scope)
         self._status = Status(self, desk, self.scope, self.tester)
 
@@ -95,7 +96,7 @@ class MainScreen(Screen[None]):
         self.notify(visible(f"{event.what} {event.hint}".strip()), severity="error", timeout=10, markup=False)
 
     def _tell(self, said: Said) -> None:
-        """Says what became of a pull to a person who is not in the library."""
+        """Says what became of a pull or a study to a person who does not look at it."""
         severity: Literal["information", "error"] = "error" if said.sign == "✗" else "information"
         self.notify(visible(said.text), severity=severity, timeout=10, markup=False)
 

@@ -92,35 +92,37 @@ class StudyScreen(Screen[str | None]):
     @property
     def _findings(self) -> Findings | None:
         """What is known of the chosen study."""
-        return self._students.findings.get(self._chosen)
+        return self._students.about(self._chosen).findings
 
     @property
     def _plots(self) -> tuple[Plot, ...]:
         return self._findings.plots if self._findings else ()
 
     def _show(self) -> None:
-        students, chosen = self._students, self._chosen
+        chosen = self._chosen
+        about = self._students.about(chosen)
         title = Content.assemble((" studies ", "bold $primary reverse"), f"  {TITLES[chosen][0]}")
         self.query_one("#study-title", Static).update(title)
         self.query_one("#study-question", Static).update(Content.styled(TITLES[chosen][1], "$muted"))
-        claims = self._findings.claims if self._findings else ()
-        lines = [_claim(one) for one in claims]
-        if lines and chosen in students.growing:
+        lines = [_claim(one) for one in about.findings.claims] if about.findings else []
+        if lines and about.growing:
             lines.insert(0, Content.styled("so far; verdicts may change until it is finished", "$muted"))
         self.query_one("#study-claims", Static).update(Content("\n").join(lines))
         self._show_plot()
         line = self.query_one(WorkLine)
-        if students.doing is not None:
-            line.show_progress(*students.doing, stopping=False, stop="x stops it")
-        elif said := students.said.get(chosen):
-            line.show_said(said[0][0], said[0][2:], said[1])
+        if self._students.doing is not None:
+            line.show_progress(*self._students.doing, stopping=False, stop="x stops it")
+        elif about.said is not None:
+            line.show_said(about.said)
         else:
             line.show_nothing()
 
     def _show_plot(self) -> None:
         plots = self._plots
-        plot = plots[self._place % len(plots)] if plots else None
-        self.query_one(StudyPlot).show(plot)
+        place = self._place % len(plots) if plots else 0
+        plot = plots[place] if plots else None
+        nothing = "Plots appear as it is measured." if self._students.running else "No plots so far. r runs the study."
+        self.query_one(StudyPlot).show(plot, f"{place + 1} of {len(plots)}" if plots else nothing)
         units = list(dict.fromkeys(unit for series in plot.series for unit in series.units)) if plot else []
         listed = self.query_one("#study-units", OptionList)
         listed.display = bool(units)
@@ -147,9 +149,6 @@ class StudyScreen(Screen[str | None]):
         elif limit and (not limit.isdigit() or not int(limit)):
             self.notify("Type how many facts, as 20; nothing means all.", severity="warning", markup=False)
         else:
-            before = self._students.asked
-            if self._students.running and before is not None and before.name is not self._chosen:
-                self.notify(f"{before.name.value} was stopped; what is measured of it is kept.", markup=False)
             self._students.run(Wanted(self._chosen, folder, int(limit) if limit else None))
 
     def action_stop(self) -> None:

@@ -7,6 +7,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from knowscope_tui.text import bar, cut, cut_middle, visible
+from knowscope_tui.tui.said import Said
 from knowscope_tui.tui.words import done
 
 
@@ -25,12 +26,13 @@ class WorkLine(Static):
         stops = "  stopping…" if stopping else f"  {stop}"
         what, colon, figures = visible(doing.rstrip(".… ")).rpartition(": ")
         room = width - cell_len(f"{drawn}{colon}{figures}{stops}")
-        words = f"{cut_middle(what, max(room, 8))}{colon}{figures}" if colon else cut(figures, room + cell_len(figures))
+        words = f"{cut_middle(what, max(room, 8))}{colon}{figures}"
+        words = cut(words, width - cell_len(f"{drawn}{stops}"))
         self.update(Content.assemble((drawn, "$accent"), words, (stops, "$muted")))
         self.display = True
 
-    def show_said(self, sign: str, text: str, style: str) -> None:
-        self.update(Content.styled(f"{sign} {visible(text)}", style))
+    def show_said(self, said: Said) -> None:
+        self.update(Content.styled(f"{said.sign} {visible(said.text)}", said.style))
         self.display = True
 
     def show_nothing(self) -> None:
