@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from knowscope_tui.core.facts import Fact
 from knowscope_tui.core.studies import StudyOptions
@@ -59,6 +60,20 @@ def test_pca_finds_what_varies_and_ica_what_was_mixed(activations: torch.Tensor)
     ica = fit(Decomposition.ICA, activations, 0).coefficients(activations)
     both = torch.corrcoef(torch.cat([sources, ica], dim=1).T)[:3, 3:].abs()
     assert (both.max(dim=1).values > 0.95).all()
+
+
+@pytest.mark.parametrize(
+    ("how", "tokens"), [(Decomposition.PCA, 4000), (Decomposition.RANDOM, 4000), (Decomposition.ICA, 1500)]
+)
+def test_a_fit_is_the_same_however_many_threads_there_are(how: Decomposition, tokens: int) -> None:
+    import sklearn.decomposition  # noqa: F401  The limits of a test reach what is loaded.
+
+    activations = torch.randn(tokens, 128, generator=torch.Generator().manual_seed(0))
+    made = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            made.append(vars(fit(how, activations, 0)))
+    assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
 
 
 def test_what_was_fitted_is_read_again_and_what_is_broken_fitted_anew(

@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -28,6 +30,10 @@ MOST_COMPONENTS = 512
 """Components at most: ICA of more takes hours."""
 
 ICA_STEPS, ICA_TOLERANCE = 1000, 1e-3
+
+Array = NDArray[Any]
+Parts = tuple[Array, Array, Array]
+"""Mean (d), and for n components what reads them (n, d) and what they write (n, d)."""
 
 
 class Decomposition(str, Enum):
@@ -76,30 +82,47 @@ class Directions:
 
 
 def fit(how: Decomposition, activations: Tensor, seed: int) -> Directions:
-    """Fits `how` on activations (tokens, d): as many components as d, at most `MOST_COMPONENTS`."""
-    # scikit-learn takes a second to import, and only a fit needs it.
-    from sklearn.decomposition import PCA, FastICA
-    from sklearn.exceptions import ConvergenceWarning
+    """Fits `how` on activations (tokens, d): as many components as d, at most `MOST_COMPONENTS`.
+
+    One thread sums in one order, which makes a fit the same wherever it is made.
+    """
+    # scikit-learn takes a second to import, and only a fit needs it. What is imported within the limit escapes it.
+    import sklearn.decomposition  # noqa: F401
     from threadpoolctl import threadpool_limits
 
     x = activations.to(torch.float32).cpu().numpy()
     count = min(x.shape[1], MOST_COMPONENTS, max(x.shape[0] - 1, 1))
-    mean = x.mean(axis=0)
-    if how is Decomposition.RANDOM:
-        drawn = np.random.default_rng(seed).standard_normal((x.shape[1], count))
-        write = read = np.linalg.qr(drawn)[0].T
-    elif how is Decomposition.PCA:
-        write = read = PCA(count, svd_solver="full", random_state=seed).fit(x).components_
-    else:
-        ica = FastICA(count, whiten="unit-variance", max_iter=ICA_STEPS, tol=ICA_TOLERANCE, random_state=seed)
-        with warnings.catch_warnings():
-            # Some components still turn a little after the last step.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            # Sums in another order turn them elsewhere: one thread makes a fit the same wherever it is made.
-            with threadpool_limits(1):
-                ica.fit(x)
-        read, write, mean = ica.components_, ica.mixing_.T, ica.mean_
-    return Directions(*(torch.tensor(np.ascontiguousarray(part), dtype=torch.float32) for part in (mean, read, write)))
+    with threadpool_limits(1):
+        parts = _FITS[how](x, count, seed)
+    return Directions(*(torch.tensor(np.ascontiguousarray(part), dtype=torch.float32) for part in parts))
+
+
+def _random(x: Array, count: int, seed: int) -> Parts:
+    drawn = np.random.default_rng(seed).standard_normal((x.shape[1], count))
+    axes = np.linalg.qr(drawn)[0].T
+    return x.mean(axis=0), axes, axes
+
+
+def _pca(x: Array, count: int, seed: int) -> Parts:
+    from sklearn.decomposition import PCA
+
+    axes = PCA(count, svd_solver="full", random_state=seed).fit(x).components_
+    return x.mean(axis=0), axes, axes
+
+
+def _ica(x: Array, count: int, seed: int) -> Parts:
+    from sklearn.decomposition import FastICA
+    from sklearn.exceptions import ConvergenceWarning
+
+    ica = FastICA(count, whiten="unit-variance", max_iter=ICA_STEPS, tol=ICA_TOLERANCE, random_state=seed)
+    with warnings.catch_warnings():
+        # Some components still turn a little after the last step.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ica.fit(x)
+    return ica.mean_, ica.components_, ica.mixing_.T
+
+
+_FITS = {Decomposition.RANDOM: _random, Decomposition.PCA: _pca, Decomposition.ICA: _ica}
 
 
 def fitted(how: Decomposition, activations: Mapping[Site, Tensor], seed: int, cache: Path) -> dict[Site, Directions]:
