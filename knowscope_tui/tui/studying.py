@@ -11,7 +11,6 @@ from knowscope_tui.tui.desk import Desk, Urgency
 from knowscope_tui.tui.said import Said
 
 SLOT = "study"
-WAITING = ("Waiting until the model is free", None)
 STOPPED = Said("●", "stopped; what is measured is kept, and Run goes on from there", "$warning")
 
 
@@ -46,19 +45,20 @@ class Students:
     def __init__(self, desk: Desk, tell: Callable[[Said], None]) -> None:
         self._desk = desk
         self._tell = tell
-        self._watched = False
         self._changed: Callable[[], None] = lambda: None
+        self._watched: Callable[[], StudyName | None] = lambda: None
         self.asked: Wanted | None = None
         """The last study that was asked for."""
         self.doing: tuple[str, float | None] | None = None
         self._studies = {name: About() for name in StudyName}
         self._wanted = False
 
-    def attach(self, changed: Callable[[], None]) -> None:
-        self._changed, self._watched = changed, True
+    def attach(self, changed: Callable[[], None], watched: Callable[[], StudyName]) -> None:
+        """The screen is there: it hears of changes, and says which study is looked at."""
+        self._changed, self._watched = changed, watched
 
     def detach(self) -> None:
-        self._changed, self._watched = lambda: None, False
+        self._changed, self._watched = lambda: None, lambda: None
 
     @property
     def running(self) -> bool:
@@ -70,14 +70,14 @@ class Students:
 
     def run(self, wanted: Wanted) -> None:
         """Starts `wanted`, in place of what ran before."""
-        if self._wanted and self.asked is not None and self.asked.name is not wanted.name:
-            self.about(self.asked.name).said = STOPPED
-            self._tell(_named(self.asked.name, STOPPED))
+        if self._wanted and self.asked is not None and self.asked != wanted:
+            self._note(self.asked.name, STOPPED, aloud=True)
         about = self.about(wanted.name)
         if wanted != about.wanted:
             about.findings, about.growing = None, False
         about.wanted, about.said = wanted, None
-        self.asked, self._wanted, self.doing = wanted, True, WAITING
+        self.asked, self._wanted = wanted, True
+        self._wait(wanted.name)
         self._desk.drop(SLOT)
         self.when_free()
         self._changed()
@@ -111,9 +111,10 @@ class Students:
                 about = self.about(name)
                 about.findings, about.growing = findings, not page
                 if page:
+                    self._wanted = False
                     self._note(name, Said("●", f"finished: {page}", "$success"))
             case Stopped():
-                self.doing = WAITING
+                self._wait(name)
             case Failed(what=what, hint=hint):
                 self._wanted = False
                 self._end(name, Said("✗", f"{what} {hint}".strip(), "$error"))
@@ -129,12 +130,10 @@ class Students:
         self._note(name, said)
         self._changed()
 
-    def _note(self, name: StudyName, said: Said) -> None:
+    def _note(self, name: StudyName, said: Said, *, aloud: bool = False) -> None:
         self.about(name).said = said
-        if not self._watched:
-            self._tell(_named(name, said))
+        if aloud or self._watched() is not name:
+            self._tell(Said(said.sign, f"Study {name.value}: {said.text}", said.style))
 
-
-def _named(name: StudyName, said: Said) -> Said:
-    """`said` for a place where it is not plain which study is meant."""
-    return Said(said.sign, f"Study {name.value}: {said.text}", said.style)
+    def _wait(self, name: StudyName) -> None:
+        self.doing = (f"{name.value}: waiting until the model is free", None)

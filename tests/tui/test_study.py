@@ -10,6 +10,7 @@ from textual.widgets import Input, OptionList
 from knowscope_tui.core.studies import StudyName
 from knowscope_tui.session.protocol import RunStudy
 from knowscope_tui.tui.screens.study import StudyScreen
+from knowscope_tui.tui.studying import Wanted
 from knowscope_tui.tui.widgets.units import UnitsTable
 from tests.tui import stand_in
 from tests.tui.stand_in import STUDIED, StandIn
@@ -73,6 +74,7 @@ async def test_each_study_keeps_what_is_known_of_it(drive: Any) -> None:
         await it.press("down")
         assert it.text("#study-claims") == ""
         assert not it.app.screen.query_one("#study-said").display
+        assert it.app.screen.query_one("#study-folder", Input).value == "./knowscope-ladder"
         it.app.screen.query_one("#study-folder", Input).value = "taken"
         await it.press("r")
         await it.until(lambda: "another run" in it.text("#study-said"))
@@ -126,14 +128,34 @@ async def test_it_fits_a_small_terminal(drive: Any) -> None:
             assert region.bottom <= 24
 
 
-async def test_a_study_that_another_one_replaces_is_said_to_be_kept(drive: Any) -> None:
+async def test_a_study_that_another_run_replaces_is_said_to_be_kept_and_can_go_on(drive: Any) -> None:
     async with drive(session=StandIn(gated=(RunStudy,))) as it:
-        await it.pilot.press("d", "r")
+        await it.pilot.press("d")
+        it.app.screen.query_one("#study-folder", Input).value = "mine"
+        it.app.screen.query_one("#study-limit", Input).value = "40"
+        await it.pilot.press("r")
         await it.until(lambda: it.asked(RunStudy), "the study")
-        await it.pilot.press("down", "r")
+        await it.pilot.press("down")
+        assert "Plots appear" not in it.text("#study-legend")
+        assert "components: waiting" in it.text("#study-said")
+        it.app.screen.query_one("#study-limit", Input).value = "7"
+        await it.pilot.press("r")
         await it.until(lambda: it.app.main.students.asked.name is StudyName.LADDER, "the other study")
         assert "Study components: stopped; what is measured is kept" in it.notifications()[-1]
-        it.app.screen.query_one("#studies", OptionList).highlighted = 0
-        it.app.main.students.stop()
-        await it.pilot.pause()
+        await it.pilot.press("up")
         assert "what is measured is kept" in it.text("#study-said")
+        assert it.app.screen.query_one("#study-folder", Input).value == "mine"
+        assert it.app.screen.query_one("#study-limit", Input).value == "40"
+        it.app.screen.query_one("#study-folder", Input).value = "elsewhere"
+        await it.pilot.press("down", "r")
+        assert len(it.notifications()) == 1  # The same study in the same place goes on.
+
+
+async def test_an_end_is_told_to_who_looks_at_another_study(drive: Any) -> None:
+    async with drive() as it:
+        await it.press("d", "down")
+        it.app.main.students.run(Wanted(StudyName.COMPONENTS, "taken", 20))
+        await it.until(lambda: it.notifications())
+        assert "Study components: " in it.notifications()[-1]
+        assert "another run" in it.notifications()[-1]
+        assert not it.app.screen.query_one("#study-said").display

@@ -56,10 +56,18 @@ async def drawn(plot: Plot, size: tuple[int, int] = (60, 20)) -> list[str]:
         (-0.3, 0.2, [-0.3, -0.2, -0.1, 0.0, 0.1, 0.2]),
         (0.0, 100.0, [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]),
         (0.0, 1e-6, [0.0, 2e-7, 4e-7, 6e-7, 8e-7, 1e-6]),
+        (0.0, 1.01, [0.0, 0.25, 0.5, 0.75, 1.0, 1.25]),
     ],
 )
 def test_an_axis_has_round_numbers_that_hold_everything(low: float, high: float, expected: list[float]) -> None:
     assert steps(low, high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("hundredths", range(1, 101))
+def test_a_range_that_ends_on_a_tick_has_it(hundredths: int) -> None:
+    made = steps(0.0, hundredths / 100)
+    assert made[-1] >= hundredths / 100
+    assert made[-2] < hundredths / 100
 
 
 def test_layers_are_whole() -> None:
@@ -90,13 +98,24 @@ async def test_little_to_show_and_little_room_are_drawn_too(plot: Plot, size: tu
     assert await drawn(plot, size)
 
 
-def test_the_legend_breaks_between_the_title_and_the_series() -> None:
-    wide, narrow = legend(BARS, "1 of 3", 80).plain, legend(BARS, "1 of 3", 30).plain
-    assert wide == "Bars  1 of 3  ↑ ΔProb   █ ours  ▒ paper"
-    assert narrow == "Bars  1 of 3  ↑ ΔProb\n█ ours  ▒ paper"
+def test_the_legend_breaks_between_its_series_and_in_none() -> None:
+    assert legend(BARS, "1 of 3", 80).plain == "Bars  1 of 3  ↑ ΔProb   █ ours   ▒ paper"
+    assert legend(BARS, "1 of 3", 32).plain == "Bars  1 of 3  ↑ ΔProb   █ ours\n▒ paper"
+    assert legend(BARS, "1 of 3", 3).plain == "Bars  1 of 3  ↑ ΔProb\n█ ours\n▒ paper"
 
 
 async def test_names_that_mean_harm_are_text() -> None:
-    harm = Plot("x", "[red]\x1b[31m", PlotKind.BARS, "[b]", "y", (Series("[/]\x1b]0;x\x07", ("[i]a",), (1.0,)),))
-    assert "\x1b" not in "".join(await drawn(harm))
-    assert "[red]" in legend(harm, "1 of 1", 80).plain
+    escape = "[red]\x1b]0;x\x07"
+    harm = Plot("x", escape, PlotKind.BARS, escape, escape, (Series(escape, (escape,), (1.0,)),))
+    rows = "".join(await drawn(harm))
+    named = legend(harm, "1 of 1", 80)
+    assert rows.count("[red]") == 2  # What goes across, and its name.
+    assert named.plain.count("[red]") == 3  # The title, what goes upwards, and the series.
+    assert "\x1b" not in rows + named.plain
+    assert "\x07" not in rows + named.plain
+
+
+@pytest.mark.parametrize("kind", PlotKind)
+async def test_what_has_no_value_is_left_out(kind: PlotKind) -> None:
+    series = Series("one", (0, 1, 2), (float("nan"), 0.5, float("inf")))
+    assert await drawn(Plot("x", "X", kind, "x", "y", (series,)))

@@ -84,7 +84,7 @@ class Directions:
 def fit(how: Decomposition, activations: Tensor, seed: int) -> Directions:
     """Fits `how` on activations (tokens, d): as many components as d, at most `MOST_COMPONENTS`.
 
-    One thread sums in one order, which makes a fit the same wherever it is made.
+    One thread sums in one order, which makes a fit the same however many there are.
     """
     # scikit-learn takes a second to import, and only a fit needs it. What is imported within the limit escapes it.
     import sklearn.decomposition  # noqa: F401

@@ -74,10 +74,7 @@ class StudyScreen(Screen[str | None]):
         asked = self._students.asked
         names = list(StudyName)
         self.query_one("#studies", OptionList).highlighted = names.index(asked.name) if asked else 0
-        if asked is not None:
-            self.query_one("#study-folder", Input).value = asked.folder
-            self.query_one("#study-limit", Input).value = str(asked.limit or "")
-        self._students.attach(self._show)
+        self._students.attach(self._show, lambda: self._chosen)
         self._show()
 
     def on_unmount(self) -> None:
@@ -88,6 +85,12 @@ class StudyScreen(Screen[str | None]):
     @property
     def _chosen(self) -> StudyName:
         return list(StudyName)[self.query_one("#studies", OptionList).highlighted or 0]
+
+    @property
+    def _runs(self) -> bool:
+        """Whether the chosen study is measured or waits for its turn."""
+        asked = self._students.asked
+        return self._students.running and asked is not None and asked.name is self._chosen
 
     @property
     def _findings(self) -> Findings | None:
@@ -110,7 +113,7 @@ class StudyScreen(Screen[str | None]):
         self.query_one("#study-claims", Static).update(Content("\n").join(lines))
         self._show_plot()
         line = self.query_one(WorkLine)
-        if self._students.doing is not None:
+        if self._students.doing is not None and (self._runs or about.said is None):
             line.show_progress(*self._students.doing, stopping=False, stop="x stops it")
         elif about.said is not None:
             line.show_said(about.said)
@@ -121,7 +124,7 @@ class StudyScreen(Screen[str | None]):
         plots = self._plots
         place = self._place % len(plots) if plots else 0
         plot = plots[place] if plots else None
-        nothing = "Plots appear as it is measured." if self._students.running else "No plots so far. r runs the study."
+        nothing = "Plots appear as it is measured." if self._runs else "No plots so far. r runs the study."
         self.query_one(StudyPlot).show(plot, f"{place + 1} of {len(plots)}" if plots else nothing)
         units = list(dict.fromkeys(unit for series in plot.series for unit in series.units)) if plot else []
         listed = self.query_one("#study-units", OptionList)
@@ -131,11 +134,10 @@ class StudyScreen(Screen[str | None]):
 
     @on(OptionList.OptionHighlighted, "#studies")
     def _choose(self, event: OptionList.OptionHighlighted) -> None:
-        asked, folder = self._students.asked, self.query_one("#study-folder", Input)
-        if asked is None or asked.name is not self._chosen:
-            folder.value = f"./knowscope-{event.option.id}"
-        else:
-            folder.value = asked.folder
+        wanted, folder = self._students.about(self._chosen).wanted, self.query_one("#study-folder", Input)
+        folder.value = wanted.folder if wanted else f"./knowscope-{event.option.id}"
+        if wanted:
+            self.query_one("#study-limit", Input).value = str(wanted.limit or "")
         self._place = 0
         self._show()
 

@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.widgets import Static
 from textual_plotext import PlotextPlot
 
-from knowscope_tui.core.studies import Plot, PlotKind
+from knowscope_tui.core.studies import Plot, PlotKind, Series
 from knowscope_tui.text import visible
 
 BINS = 20
@@ -24,11 +24,11 @@ COLOURS = ("blue+", "orange+", "green+", "magenta+", "cyan+", "red+")
 STYLES = {name: f"ansi_bright_{name.rstrip('+').replace('orange', 'yellow')}" for name in COLOURS}
 """The same as textual calls them."""
 
-POINT_SIGNS, BAR_SIGNS = "●×○+▲◆□*", "█▒▓░"
+POINT_SIGNS, BAR_SIGNS = "●×○+▲◆□*", "█▒▓░▚▞▤▥"
 """A sign for each series, so that colour is not the only thing that tells them apart."""
 
 STEPS = 5
-"""At most so many steps along an axis."""
+"""About so many along an axis."""
 
 ROWS_BELOW = 3
 """Of a drawing, for its axis and the names of what goes across."""
@@ -70,14 +70,16 @@ class StudyPlot(Vertical):
 
 
 def legend(plot: Plot, which: str, width: int) -> Content:
-    """What the plot shows, what goes upwards, and the sign and colour of each series; in one line where that fits."""
+    """What the plot shows, what goes upwards, and the sign and colour of each series, in lines of `width` cells."""
     signs = cycle(BAR_SIGNS if plot.kind is PlotKind.BARS else POINT_SIGNS)
-    about = Content.assemble((visible(plot.title), "bold"), (f"  {which}  ↑ {visible(plot.y)}", "$muted"))
-    named = Content("  ").join(
-        Content.styled(f"{sign} {visible(series.name)}", STYLES[colour])
-        for series, sign, colour in zip(plot.series, signs, cycle(COLOURS))
-    )
-    return Content("   " if about.cell_length + named.cell_length + 3 <= width else "\n").join([about, named])
+    lines = [Content.assemble((visible(plot.title), "bold"), (f"  {which}  ↑ {visible(plot.y)}", "$muted"))]
+    for series, sign, colour in zip(plot.series, signs, cycle(COLOURS)):
+        named = Content.styled(f"{sign} {visible(series.name)}", STYLES[colour])
+        if lines[-1].cell_length + 3 + named.cell_length <= width:
+            lines[-1] = Content("   ").join([lines[-1], named])
+        else:
+            lines.append(named)
+    return Content("\n").join(lines)
 
 
 def steps(low: float, high: float, wanted: int = STEPS, *, whole: bool = False) -> list[float]:
@@ -85,11 +87,12 @@ def steps(low: float, high: float, wanted: int = STEPS, *, whole: bool = False) 
 
     About `wanted` steps; `whole` leaves out fractions.
     """
-    raw = (high - low) / wanted
+    raw = max((high - low) / wanted, 1.0 if whole else 0.0)
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))
-    step = max(step, 1.0) if whole else step
-    return [number * step for number in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
+    factors = (1, 2, 5, 10) if whole else (1, 2, 2.5, 5, 10)
+    step = next(power * factor for factor in factors if power * factor >= raw * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
 
 
 def _axes(plt: Any, x: Sequence[float], y: Sequence[float], wanted: int) -> None:
@@ -109,7 +112,7 @@ def _bars(plt: Any, plot: Plot, wanted: int) -> None:
     names = list(dict.fromkeys(str(x) for series in plot.series for x in series.x))
     heights = []
     for series in plot.series:
-        known = dict(zip(map(str, series.x), series.y, strict=True))
+        known = {str(x): y for x, y in zip(series.x, series.y, strict=True) if math.isfinite(y)}
         heights.append([known.get(name, 0.0) for name in names])
     if names:
         signs = [sign for _series, sign in zip(plot.series, cycle(BAR_SIGNS))]
@@ -119,23 +122,30 @@ def _bars(plt: Any, plot: Plot, wanted: int) -> None:
 
 
 def _lines(plt: Any, plot: Plot, wanted: int) -> None:
-    _curves(plt, [(tuple(map(float, series.x)), series.y) for series in plot.series], wanted, joined=True)
+    _curves(plt, [_finite(series) for series in plot.series], wanted, joined=True)
 
 
 def _points(plt: Any, plot: Plot, wanted: int) -> None:
-    _curves(plt, [(tuple(map(float, series.x)), series.y) for series in plot.series], wanted, joined=False)
+    _curves(plt, [_finite(series) for series in plot.series], wanted, joined=False)
+
+
+def _finite(series: Series) -> tuple[list[float], list[float]]:
+    """The points of `series` that have a place."""
+    points = [(float(x), y) for x, y in zip(series.x, series.y, strict=True) if math.isfinite(float(x) + y)]
+    return [x for x, _y in points], [y for _x, y in points]
 
 
 def _histogram(plt: Any, plot: Plot, wanted: int) -> None:
     """A line for each series, so that those behind are seen: the share of its values in each of `BINS` equal bins."""
-    every = [value for series in plot.series for value in series.y]
+    values = [[value for value in series.y if math.isfinite(value)] for series in plot.series]
+    every = [value for own in values for value in own]
     if not every:
         return
     least, width = min(every), (max(every) - min(every)) / BINS or 1.0
     middles = [least + (place + 0.5) * width for place in range(BINS)]
     drawn: list[tuple[Sequence[float], Sequence[float]]] = []
-    for series in plot.series:
-        places = [min(int((value - least) / width), BINS - 1) for value in series.y]
+    for own in values:
+        places = [min(int((value - least) / width), BINS - 1) for value in own]
         shares = [places.count(place) / len(places) for place in range(BINS)] if places else []
         drawn.append((middles if places else (), shares))
     _curves(plt, drawn, wanted, joined=True)

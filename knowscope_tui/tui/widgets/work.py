@@ -20,13 +20,13 @@ class WorkLine(Static):
     def show_progress(
         self, doing: str, fraction: float | None, *, stopping: bool, stop: str = "escape stops it"
     ) -> None:
-        """The figures at the end of `doing` are never cut; `stop` says how to stop it."""
+        """The figures at the end of `doing` are cut last; `stop` says how to stop it."""
         width = self.app.size.width - 2
         drawn = f"{bar(fraction, width // 8)}{done(fraction):>6}  " if fraction is not None else "◌ "
         stops = "  stopping…" if stopping else f"  {stop}"
         what, colon, figures = visible(doing.rstrip(".… ")).rpartition(": ")
         room = width - cell_len(f"{drawn}{colon}{figures}{stops}")
-        words = f"{cut_middle(what, max(room, 8))}{colon}{figures}"
+        words = f"{cut_middle(what, room)}{colon}{figures}" if room >= 4 else figures
         words = cut(words, width - cell_len(f"{drawn}{stops}"))
         self.update(Content.assemble((drawn, "$accent"), words, (stops, "$muted")))
         self.display = True
