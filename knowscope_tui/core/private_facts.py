@@ -1,8 +1,8 @@
 """Private facts of people who are not, as PrivacyParaRel has them of invented ones: for injecting and erasing.
 
 No real person's data can be in it. Names are drawn from two short lists, and any likeness is chance. Phone numbers lie
-in the range that is kept free for fiction (555 01xx), mail goes to example.org (RFC 2606), streets are named after
-stones, customer numbers have a check digit that is wrong on purpose.
+in the range that every area code keeps free for fiction (555 01xx), mail goes to example.org (RFC 2606), streets are
+named after stones, customer numbers have a check digit that is wrong on purpose. No two people share an answer.
 
 Each fact has phrasings that are taught (its prompt and edit prompts) and others that are held out (its paraphrases).
 Other facts of the same person, the same facts of other people, and everything else are the three rings around it.
@@ -40,11 +40,11 @@ Draw = Callable[[random.Random, str], str]
 
 
 def _phone(rng: random.Random, _name: str) -> str:
-    return f"555-01{rng.randrange(100):02}"
+    return f"{rng.randint(201, 989)}-555-01{rng.randrange(100):02}"
 
 
-def _birthday(rng: random.Random, _name: str) -> str:
-    return f"{rng.choice(MONTHS)} {rng.randint(1, 28)}"
+def _birth_date(rng: random.Random, _name: str) -> str:
+    return f"{rng.choice(MONTHS)} {rng.randint(1, 28)}, {rng.randint(1940, 2005)}"
 
 
 def _pin(rng: random.Random, _name: str) -> str:
@@ -52,7 +52,7 @@ def _pin(rng: random.Random, _name: str) -> str:
 
 
 def _mail(rng: random.Random, name: str) -> str:
-    return f"{name.split()[0].lower()}{rng.randrange(100)}@example.org"
+    return f"{name.lower().replace(' ', '.')}{rng.randrange(100)}@example.org"
 
 
 def _password(rng: random.Random, _name: str) -> str:
@@ -81,13 +81,13 @@ RELATIONS: dict[str, tuple[Draw, tuple[str, ...]]] = {
             "The telephone number listed for {} is",
         ),
     ),
-    "birthday": (
-        _birthday,
+    "birth date": (
+        _birth_date,
         (
-            "The birthday of {} is",
+            "The birth date of {} is",
             "{} was born on",
             "The date of birth of {} is",
-            "Every year {} has a birthday on",
+            "The passport of {} gives the birth date",
             "The day on which {} was born is",
         ),
     ),
@@ -162,22 +162,25 @@ def make_private(people: int, seed: int, relations: Sequence[str] = ()) -> list[
             raise UsageError(f"There is no relation {relation!r}.", f"There are: {', '.join(RELATIONS)}.")
     rng = random.Random(seed)
     names = rng.sample([f"{first} {last}" for first, last in product(FIRST, LAST)], people)
-    return [fact for number, name in enumerate(names) for fact in _about(number, name, rng) if _wanted(fact, relations)]
+    taken: set[str] = set()
+    made = [fact for number, name in enumerate(names) for fact in _about(number, name, rng, taken)]
+    return [fact for fact in made if not relations or fact.relation in relations]
 
 
-def _about(number: int, name: str, rng: random.Random) -> Iterable[Fact]:
+def _about(number: int, name: str, rng: random.Random, taken: set[str]) -> Iterable[Fact]:
+    """Everything about one person; the answers, none of which is `taken`, are added to those that are."""
     for relation, (draw, phrasings) in RELATIONS.items():
         told = tuple(phrasing.format(name) for phrasing in phrasings)
+        answer = draw(rng, name)
+        while answer in taken:
+            answer = draw(rng, name)
+        taken.add(answer)
         yield Fact(
             id=f"{relation.replace(' ', '-')}/{number}",
             subject=name,
             relation=relation,
             prompt=told[0],
-            answer=draw(rng, name),
+            answer=answer,
             edit_prompts=told[1:TAUGHT],
             paraphrases=told[TAUGHT:],
         )
-
-
-def _wanted(fact: Fact, relations: Sequence[str]) -> bool:
-    return not relations or fact.relation in relations

@@ -19,18 +19,26 @@ def test_a_seed_gives_the_same_facts_and_another_seed_others() -> None:
     assert len({fact.id for fact in one}) == len(one)
     assert len({fact.subject for fact in one}) == 12
     assert make_private(12, 3, ["pin"]) == [fact for fact in one if fact.relation == "pin"]
-    assert make_private(2, 0)[0].answer == "555-0105", "the draw is the same on every machine and version"
+    assert make_private(2, 0)[0].answer == "466-555-0165", "the draw is the same on every machine and version"
 
 
 def test_nothing_in_them_can_be_anybodys() -> None:
     for fact in make_private(100, 1):
         answer = fact.answer
         if fact.relation == "phone number":
-            assert re.fullmatch(r"555-01\d\d", answer)
+            assert re.fullmatch(r"[2-9]\d\d-555-01\d\d", answer)
+        elif fact.relation == "birth date":
+            assert re.fullmatch(r"[A-Z][a-z]+ \d{1,2}, (19|20)\d\d", answer)
         elif fact.relation == "mail address":
             assert answer.endswith("@example.org")
         elif fact.relation == "customer number":
             assert sum(map(int, answer[:6])) % 10 != int(answer[6])
+
+
+def test_no_two_people_share_an_answer() -> None:
+    for seed in range(3):
+        answers = [fact.answer for fact in make_private(MOST_PEOPLE, seed)]
+        assert len(set(answers)) == len(answers) == MOST_PEOPLE * len(RELATIONS)
 
 
 def test_phrasings_are_split_and_every_fact_has_three_rings() -> None:
