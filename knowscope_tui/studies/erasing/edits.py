@@ -26,7 +26,7 @@ OWN, AUTO, NONE = "own", "auto", "auto, none found"
 """Settings: the method's own, the τ2 that is looked for, and where none is within the limits."""
 
 TAU2_LADDER = (0.5, 0.3, 0.2, 0.17, 0.14, 0.1, 0.05, 0.02)
-NEURON_LADDER = (1, 3, 30, 100, 300, 600)
+NEURON_LADDER = (1, 3, 30, 60, 100, 170, 300, 600)
 RANDOM_LADDER = (0.02,)
 
 ONE_BY_ONE = (Method.POSITIONS, Method.NEURONS, Method.RANDOM)
