@@ -6,7 +6,6 @@ Importing this module loads no torch; the session's thread does, behind the firs
 from __future__ import annotations
 
 import gc
-import signal
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
@@ -21,6 +20,7 @@ from knowscope_tui.text import visible
 from knowscope_tui.tui.desk import Desk, late_session, late_shelf
 from knowscope_tui.tui.messages import SessionEvent
 from knowscope_tui.tui.screens.main import MainScreen
+from knowscope_tui.tui.terminal import end_with_terminal
 from knowscope_tui.tui.themes import DEFAULT_THEME, SIXTEEN_COLOURS_THEME, load_themes
 
 
@@ -200,7 +200,6 @@ class KnowscopeApp(App[None]):
 
 def run(source: SourceSpec, theme: str | None = None, keymap: Mapping[str, str] | None = None) -> None:
     """Runs the terminal program until a person leaves it."""
-    # A closed terminal ends the program, which holds a model in memory, even where a parent ignored that signal.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    end_with_terminal()
     gc.disable()  # Collecting garbage while widgets are built costs a sixth of the time to the first paint.
     KnowscopeApp(source, theme=theme, keymap=keymap).run()
