@@ -126,8 +126,8 @@ class ByteCounter:
     def bar(self) -> type[Any]:
         """A tqdm class for the hub's client that shows nothing and counts bytes here.
 
-        Bars that are shown deadlock: one that the garbage collector closes in the thread that watches over them waits
-        for the lock of the one that starts this thread. These start none and take no lock when they are closed.
+        Bars that are shown can deadlock: one that the garbage collector closes in the thread that watches over them
+        waits for the lock of the one that starts this thread. These start none and take no lock when they are closed.
         """
         from huggingface_hub.utils.tqdm import tqdm
 

@@ -146,9 +146,13 @@ async def test_a_study_that_another_run_replaces_is_said_to_be_kept_and_can_go_o
         assert "what is measured is kept" in it.text("#study-said")
         assert it.app.screen.query_one("#study-folder", Input).value == "mine"
         assert it.app.screen.query_one("#study-limit", Input).value == "40"
-        it.app.screen.query_one("#study-folder", Input).value = "elsewhere"
         await it.pilot.press("down", "r")
         assert len(it.notifications()) == 1  # The same study in the same place goes on.
+        it.app.screen.query_one("#study-folder", Input).value = "elsewhere"
+        await it.pilot.press("r")
+        await it.until(lambda: it.app.main.students.asked.folder == "elsewhere")
+        assert "Study ladder: stopped" in it.notifications()[-1]
+        assert len(it.notifications()) == 2
 
 
 async def test_an_end_is_told_to_who_looks_at_another_study(drive: Any) -> None:

@@ -64,7 +64,7 @@ def test_an_axis_has_round_numbers_that_hold_everything(low: float, high: float,
 
 
 @pytest.mark.parametrize("hundredths", range(1, 101))
-def test_a_range_that_ends_on_a_tick_has_it(hundredths: int) -> None:
+def test_an_axis_ends_at_the_first_tick_that_holds_its_range(hundredths: int) -> None:
     made = steps(0.0, hundredths / 100)
     assert made[-1] >= hundredths / 100
     assert made[-2] < hundredths / 100

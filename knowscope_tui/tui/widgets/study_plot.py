@@ -18,11 +18,15 @@ from knowscope_tui.text import visible
 
 BINS = 20
 
-COLOURS = ("blue+", "orange+", "green+", "magenta+", "cyan+", "red+")
-"""Of the terminal's sixteen, as plotext calls them."""
-
-STYLES = {name: f"ansi_bright_{name.rstrip('+').replace('orange', 'yellow')}" for name in COLOURS}
-"""The same as textual calls them."""
+COLOURS = {
+    "blue+": "ansi_bright_blue",
+    "orange+": "ansi_bright_yellow",
+    "green+": "ansi_bright_green",
+    "magenta+": "ansi_bright_magenta",
+    "cyan+": "ansi_bright_cyan",
+    "red+": "ansi_bright_red",
+}
+"""Of the terminal's sixteen, as plotext calls them and as textual does."""
 
 POINT_SIGNS, BAR_SIGNS = "●×○+▲◆□*", "█▒▓░▚▞▤▥"
 """A sign for each series, so that colour is not the only thing that tells them apart."""
@@ -74,7 +78,7 @@ def legend(plot: Plot, which: str, width: int) -> Content:
     signs = cycle(BAR_SIGNS if plot.kind is PlotKind.BARS else POINT_SIGNS)
     lines = [Content.assemble((visible(plot.title), "bold"), (f"  {which}  ↑ {visible(plot.y)}", "$muted"))]
     for series, sign, colour in zip(plot.series, signs, cycle(COLOURS)):
-        named = Content.styled(f"{sign} {visible(series.name)}", STYLES[colour])
+        named = Content.styled(f"{sign} {visible(series.name)}", COLOURS[colour])
         if lines[-1].cell_length + 3 + named.cell_length <= width:
             lines[-1] = Content("   ").join([lines[-1], named])
         else:
